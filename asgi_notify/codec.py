@@ -1,0 +1,114 @@
+"""How a message becomes bytes and back, and why it is read-only in between."""
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, NoReturn
+from uuid import UUID
+
+from .exceptions import InvalidMessage
+from .types import Message
+
+__all__ = ["FrozenMessage", "decode", "encode"]
+
+
+class FrozenMessage(dict[str, Any]):
+    """A message on its way: one object for all who receive it, so nobody may change it.
+
+    Reading works as with any dict, and ``dict(message)`` is a copy to change.
+    What is nested inside is shared too, but not guarded.
+    """
+
+    def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
+        raise TypeError(
+            "a received message is shared by all who received it and cannot be changed; "
+            "change a copy: dict(message)"
+        )
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return FrozenMessage, (dict(self),)
+
+
+# A value that JSON lacks travels as {"~": [kind, text]}; a mapping of the
+# message's own that looks like one is wrapped the same way, so nothing is confused.
+_MARK = "~"
+_SPELL: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    bytes: ("bytes", lambda value: b64encode(value).decode()),
+    datetime: ("datetime", datetime.isoformat),
+    date: ("date", date.isoformat),
+    time: ("time", time.isoformat),
+    timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+    Decimal: ("decimal", str),
+    UUID: ("uuid", str),
+}
+_READ: dict[str, Callable[[Any], Any]] = {
+    "bytes": b64decode,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "timedelta": lambda parts: timedelta(*parts),
+    "decimal": Decimal,
+    "uuid": UUID,
+    "mapping": dict,
+}
+
+
+def encode(message: Message) -> bytes:
+    """The message as JSON in UTF-8.
+
+    Takes what JSON takes (tuples become lists), and bytes, dates, times, time
+    differences, decimals and UUIDs, all of which `decode` gives back.
+
+    Raises:
+        InvalidMessage: it holds anything else; the sentence says where.
+    """
+    try:
+        return json.dumps(_plain(message, "message"), allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidMessage):
+            raise
+        raise InvalidMessage(f"the message cannot be encoded: {error}") from error
+
+
+def decode(data: bytes) -> FrozenMessage:
+    """The message that `encode` made these bytes of."""
+    return FrozenMessage(json.loads(data, object_hook=_restore))
+
+
+def _plain(value: object, place: str) -> object:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return _plain_mapping(value, place)
+    if type(value) in _SPELL:
+        kind, spell = _SPELL[type(value)]
+        return {_MARK: [kind, spell(value)]}
+    raise InvalidMessage(
+        f"{place} is a {type(value).__name__}, which cannot travel between processes; "
+        "send text, numbers, bytes, dates, UUIDs, lists or dicts of these"
+    )
+
+
+def _plain_mapping(value: Mapping[object, object], place: str) -> object:
+    plain: dict[str, object] = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise InvalidMessage(f"{place} has the key {key!r}; keys are text: use str(key)")
+        plain[key] = _plain(item, f"{place}[{key!r}]")
+    if _MARK in plain:
+        return {_MARK: ["mapping", list(plain.items())]}
+    return plain
+
+
+def _restore(pairs: dict[str, Any]) -> Any:
+    if _MARK not in pairs:
+        return pairs
+    kind, spelled = pairs[_MARK]
+    return _READ[kind](spelled)

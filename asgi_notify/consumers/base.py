@@ -1,0 +1,239 @@
+"""What every consumer is: a class whose methods handle one connection's events and messages.
+
+This is the one room that knows synchronous consumers from asynchronous ones.
+"""
+
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import anyio.to_thread
+
+from ..asgi import refusal
+from ..exceptions import ConfigurationError, LayerClosed, MisuseError
+from ..layers.base import BaseChannelLayer
+from ..layers.mailbox import Overflow
+from ..layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
+from ..names import handler_name
+from ..sync import Home, handler_limiter
+from ..types import Event, Message, Receive, Scope, Send
+from .connection import Connection
+
+__all__ = ["AsyncConsumer", "Consumer", "SyncConsumer"]
+
+logger = logging.getLogger("asgi_notify.consumers")
+
+Done = TypeVar("Done")
+"""What a helper such as ``send`` returns: an awaitable, or None in a synchronous consumer."""
+
+
+class Consumer(ABC, Generic[Done]):
+    """Handles one connection: each event and message through the method named after its type.
+
+    ``websocket.connect`` is handled by ``websocket_connect``, ``chat.message`` by
+    ``chat_message``. One handler runs at a time. The client's events come in the
+    client's order, the layer's messages in the layer's. A type that no method
+    handles is logged and passed over.
+
+    A class, an instance and ``as_asgi(...)`` are all applications. An instance is
+    a prototype: each connection gets a new one, made with the same arguments.
+    Whatever ends the connection, the handler of its disconnect event runs once,
+    and then the channel leaves all its groups.
+
+    Attributes:
+        scope: what is known of the connection.
+        channel_layer: the layer given to ``as_asgi``, else the one in
+            ``scope["channel_layer"]``, else the one of `channel_layer_alias`.
+        channel_name: the address of this consumer's mailbox.
+        groups: groups to join before the first event is handled.
+        overflow: what happens when more messages wait than the layer's capacity;
+            None leaves it to the layer.
+        leave_grace: seconds that a running handler may go on once the client
+            has left; then it is cancelled. A thread cannot be: it is waited for.
+        disconnect_timeout: seconds that the handler of the disconnect event may take.
+    """
+
+    scope: Scope
+    channel_layer: BaseChannelLayer
+    channel_name: str
+    channel_layer_alias: ClassVar[str] = DEFAULT_CHANNEL_LAYER
+    groups: Sequence[str] = ()
+    overflow: Overflow | None = None
+    leave_grace: float = 0.5  # long enough to finish the work of the client's last message
+    disconnect_timeout: float = 10.0  # a server waits about that long for its connections
+
+    helpers: ClassVar[frozenset[str]] = frozenset({"as_asgi", "dispatch", "send"})
+    """Methods that no message type reaches, since they are for the consumer's own use."""
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _given_layer: BaseChannelLayer | None = None
+    _connection: Connection
+    _handlers: ClassVar[dict[str, str]]  # message type -> name of its method, once found
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        consumer = super().__new__(cls)
+        consumer._arguments = (args, kwargs)
+        return consumer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Takes any arguments, for subclasses to use."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._handlers = {}
+        if isinstance(cls.groups, str):
+            raise ConfigurationError(
+                f"{cls.__name__}.groups is a list of names: write groups = [{cls.groups!r}]"
+            )
+
+    @classmethod
+    def as_asgi(cls, *, channel_layer: BaseChannelLayer | None = None, **initkwargs: Any) -> Self:
+        """An application that makes a consumer for each connection.
+
+        Args:
+            channel_layer: the layer to use, rather than the default one.
+            initkwargs: arguments of the class.
+        """
+        prototype = cls(**initkwargs)
+        prototype._given_layer = channel_layer
+        return prototype
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection from beginning to end."""
+        await self._renew()._live(scope, receive, send)
+
+    def _renew(self) -> Self:
+        """A consumer like this one, with a state of its own."""
+        args, kwargs = self._arguments
+        consumer = type(self)(*args, **kwargs)
+        # What was set on the prototype after it was made holds for all its connections.
+        consumer.__dict__ = {**self.__dict__, **consumer.__dict__}
+        return consumer
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = self._given_layer or scope.get("channel_layer")
+        self.scope = scope
+        self.channel_layer = given or get_channel_layer(self.channel_layer_alias)
+        try:
+            mailbox = await self.channel_layer.attach(overflow=self.overflow)
+        except LayerClosed as error:
+            for event in refusal(scope, error):
+                await send(event)
+            return
+        try:
+            self.channel_name = mailbox.channel
+            self._connection = Connection(
+                scope,
+                receive,
+                send,
+                mailbox,
+                join=self._join_groups,
+                handle=self.dispatch,
+                grace=self.leave_grace,
+                farewell=self.disconnect_timeout,
+            )
+            await self._connection.run()
+        finally:
+            self.channel_layer.detach(mailbox)
+
+    async def _join_groups(self) -> None:
+        for group in self.groups:
+            await self.channel_layer.group_add(group, self.channel_name)
+
+    @abstractmethod
+    async def dispatch(self, message: Message) -> None:
+        """Pass an event or a message to its handler."""
+
+    @abstractmethod
+    def send(self, message: Event) -> Done:
+        """Send an event to the client; after the end of the connection, do nothing.
+
+        Raises:
+            MisuseError: it is not the turn of this event.
+        """
+
+    @abstractmethod
+    def _emit(self, *events: Event) -> Done:
+        """Send events, one after the other."""
+
+    def _handler(self, message: Message) -> Callable[[Message], Any] | None:
+        """The method that handles a message; where there is none, the log says so."""
+        kind = message.get("type", "")
+        name = self._handlers.get(kind) or self._find_handler(message)
+        return getattr(self, name) if name else None
+
+    def _find_handler(self, message: Message) -> str | None:
+        name = handler_name(message)
+        kind = message["type"]
+        is_helper = any(name in vars(base).get("helpers", ()) for base in type(self).__mro__)
+        if not is_helper and callable(getattr(type(self), name, None)):
+            # The cache of this very class: its methods are known now.
+            self._handlers[kind] = name
+            return name
+        if not name.endswith("_disconnect"):
+            _log_unhandled(type(self), kind, name, is_helper)
+        return None
+
+
+@lru_cache(maxsize=256)  # once for each class and type, so that a flood logs one line
+def _log_unhandled(cls: type, kind: str, name: str, is_helper: bool) -> None:
+    reason = "is for the consumer's own use" if is_helper else "does not exist"
+    logger.warning(
+        "a message of type %r was passed over: %s.%s %s; name the type after a handler",
+        kind, cls.__qualname__, name, reason,
+    )  # fmt: skip
+
+
+class AsyncConsumer(Consumer[Awaitable[None]]):
+    """A consumer whose handlers are ``async def`` and run in the event loop."""
+
+    async def dispatch(self, message: Message) -> None:
+        handler = self._handler(message)
+        if handler is None:
+            return
+        result = handler(message)
+        if result is not None:
+            await result
+
+    def send(self, message: Event) -> Awaitable[None]:
+        return self._connection.send(message)
+
+    async def _emit(self, *events: Event) -> None:
+        for event in events:
+            await self._connection.send(event)
+
+
+class SyncConsumer(Consumer[None]):
+    """A consumer whose handlers are plain functions, each run in a worker thread.
+
+    The handlers of one connection run one after the other, those of different
+    connections side by side, as many as `handler_limiter` has threads.
+    """
+
+    _home: Home
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._home = Home()
+        await super()._live(scope, receive, send)
+
+    async def dispatch(self, message: Message) -> None:
+        handler = self._handler(message)
+        if handler is None:
+            return
+        result = await anyio.to_thread.run_sync(handler, message, limiter=handler_limiter())
+        if inspect.iscoroutine(result):
+            result.close()
+            raise MisuseError(
+                f"{type(self).__qualname__}'s handler of {message['type']} is async, but a "
+                "SyncConsumer calls plain functions: write `def`, or use AsyncConsumer"
+            )
+
+    def send(self, message: Event) -> None:
+        self._emit(message)
+
+    def _emit(self, *events: Event) -> None:
+        for event in events:
+            self._home.wait_for(self._connection.send, event)

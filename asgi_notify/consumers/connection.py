@@ -1,0 +1,244 @@
+"""One connection of one consumer, from its first event to the end of its last task."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from ..asgi import accept, close, refusal
+from ..exceptions import (
+    AcceptConnection,
+    ClientError,
+    DenyConnection,
+    NotifyError,
+    StopConsumer,
+)
+from ..layers.mailbox import Mailbox
+from ..types import Event, Message, Receive, Scope, Send
+from .protocol import CLOSED, protocol_of
+
+__all__ = ["Connection"]
+
+logger = logging.getLogger("asgi_notify.connections")
+
+CLOSE_TIMEOUT = 5.0  # seconds to tell a client that does not read why it is cut off
+NOTICE_TIMEOUT = 0.5  # seconds in which a server whose send failed says that the client left
+TURN = 1000  # messages handled in one go before others get their turn; all that usually wait
+
+
+class Connection:
+    """Feeds a consumer its client's events and the layer's messages, one at a time.
+
+    Two tasks live as long as the connection: the reader waits for the client,
+    so that its leaving is noticed while a handler runs; the other one handles
+    what waits in the mailbox. However it ends, the disconnect event is handled
+    exactly once, shielded from cancellation, if the connect event was.
+
+    Args:
+        mailbox: where the layer puts the messages.
+        join: puts the channel into its groups, when the first event has come.
+        handle: passes one event or message to the consumer.
+        grace: seconds that handlers may go on after the client has left.
+        farewell: seconds that the handler of the disconnect event may take.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        mailbox: Mailbox,
+        *,
+        join: Callable[[], Awaitable[None]],
+        handle: Callable[[Message], Awaitable[None]],
+        grace: float,
+        farewell: float,
+    ) -> None:
+        self.scope = scope
+        self.mailbox = mailbox
+        self._receive = receive
+        self._send = send
+        self._join = join
+        self._handle = handle
+        self._grace = grace
+        self._farewell = farewell
+        self._protocol = protocol_of(scope["type"])
+        self._state = self._protocol.start
+        self._handling = anyio.CancelScope()
+        self._begun_at: float | None = None
+        self._current = ""  # the type of what is being handled
+        self._end: Event = {"type": self._protocol.leaving, "code": 1006, "reason": ""}
+        self._is_left = False
+        self._left = anyio.Event()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the client has got a first answer, such as an accept."""
+        return self._state != self._protocol.start
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing that is sent goes anywhere any more."""
+        return self._state == CLOSED
+
+    async def send(self, event: Event) -> None:
+        """Send an event to the client; after the end of the connection, do nothing.
+
+        Raises:
+            MisuseError: it is not the turn of this event.
+        """
+        if self._state == CLOSED:
+            return
+        before, self._state = self._state, self._protocol.next_state(self._state, event)
+        if self._state != before:
+            self._note(event)
+        try:
+            await self._send(event)
+        except OSError:
+            # ASGI, HTTP & WebSocket, "Disconnected client - send exception".
+            self._leave()
+        except Exception:
+            # Some servers tell in errors of their own what others tell in an OSError.
+            with anyio.move_on_after(NOTICE_TIMEOUT):
+                await self._left.wait()
+            if not self._left.is_set():
+                raise
+
+    def _note(self, event: Event) -> None:
+        """Remember, and log, what ends the connection or begins it."""
+        if event["type"] == "websocket.close":
+            self._end["code"] = event.get("code", 1000)
+            self._end["reason"] = event.get("reason") or ""
+        elif event["type"] == "websocket.accept":
+            logger.info("accepted %s", self)
+
+    def _leave(self) -> None:
+        """The client is gone: nothing is sent any more, and handlers have a while to end."""
+        self._state = CLOSED
+        self._is_left = True
+        self._handling.deadline = anyio.current_time() + self._grace
+
+    async def run(self) -> None:
+        """Live through the connection.
+
+        Raises:
+            Exception: what a handler raised, where the protocol is one that no
+                answer is known for. Of the others the client is told.
+        """
+        error: Exception | None = None
+        self.mailbox.on_close = self._handling.cancel
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._read)
+                with self._handling:
+                    error = await self._handle_all()
+                error = error or self.mailbox.error
+                self._log_cancelled()
+                await self._tell(error)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.mailbox.on_close = None
+            with anyio.CancelScope(shield=True):
+                await self._say_goodbye()
+        if error is not None and not self._protocol.leaving:
+            raise error
+
+    async def _read(self) -> None:
+        while True:
+            event = await self._receive()
+            if event["type"] == self._protocol.leaving:
+                if not self.is_closed or self._is_left:
+                    self._end = event
+                self._leave()
+                self._left.set()
+                await self.mailbox.put_event(event)
+                return
+            await self.mailbox.put_event(event)
+
+    async def _handle_all(self) -> Exception | None:
+        """Handle what comes until the connection is over; return the error that ended it."""
+        # Messages of a group joined now line up behind the event that has come.
+        await self.mailbox.wait()
+        error = await self._guard(self._join(), "joining the groups")
+        handled = 0
+        while error is None and self.mailbox.error is None:
+            entry = self.mailbox.pop()
+            if entry is None:
+                await self.mailbox.wait()
+                continue
+            if entry.is_from_client and entry.message["type"] == self._protocol.leaving:
+                return None
+            self._begun_at = self._begun_at or monotonic()
+            error = await self._guard(self._handle(entry.message), entry.message["type"])
+            if self.is_closed and not self._is_left:
+                break
+            handled += 1
+            if handled % TURN == 0:
+                await checkpoint()
+        return error or self.mailbox.error
+
+    async def _guard(self, handling: Awaitable[None], what: str) -> Exception | None:
+        """Let the consumer handle something; return what it raised to end the connection."""
+        self._current = what
+        try:
+            await handling
+        except AcceptConnection:
+            await self.send(accept())
+        except (StopConsumer, DenyConnection) as ending:
+            return ending
+        except ClientError as error:
+            logger.info("refused %s: %s", self, error)
+            return error
+        except Exception as error:
+            if not self._handling.cancel_called:  # else a thread that was told to stop
+                self._log_failure(error)
+            return error
+        return None
+
+    async def _tell(self, error: Exception | None) -> None:
+        """Tell the client why its connection ends, where it can still be told."""
+        if self.is_closed or (error is None and self.is_answered):
+            return
+        with anyio.move_on_after(CLOSE_TIMEOUT):
+            for event in self._last_words(error):
+                await self.send(event)
+
+    def _last_words(self, error: Exception | None) -> list[Event]:
+        if not self.is_answered:
+            refused = error if not isinstance(error, StopConsumer) else DenyConnection()
+            return refusal(self.scope, refused or NotifyError())
+        if self.scope["type"] != "websocket":
+            return []  # a response cut short is how a client learns that it is not whole
+        if isinstance(error, StopConsumer):
+            return [close()]
+        code = getattr(error, "close_code", 1011)
+        return [close(code, "Internal Server Error" if code == 1011 else str(error))]
+
+    async def _say_goodbye(self) -> None:
+        """Handle the disconnect event, once, if there was a connection at all."""
+        self._state = CLOSED
+        if self._begun_at is None or not self._protocol.leaving:
+            return
+        seconds = monotonic() - self._begun_at
+        logger.info("ended %s after %.1f s, code %s", self, seconds, self._end.get("code"))
+        with anyio.move_on_after(self._farewell) as scope:
+            await self._guard(self._handle(self._end), self._protocol.leaving)
+        if scope.cancelled_caught:
+            logger.error("%s: %s was cut off after %g s", self, self._current,
+                         self._farewell)  # fmt: skip
+
+    def _log_cancelled(self) -> None:
+        if self._handling.cancelled_caught and self._is_left:
+            logger.warning("%s: %s was cancelled, %g s after the client had left",
+                           self, self._current, self._grace)  # fmt: skip
+
+    def _log_failure(self, error: Exception) -> None:
+        if not self._protocol.leaving:
+            return  # it is raised to whoever runs this connection
+        logger.error("%s: %s failed", self, self._current, exc_info=error)
+
+    def __str__(self) -> str:
+        path = self.scope.get("path", "")
+        return f"{self.scope['type']} {path!r} (channel {self.mailbox.channel})"

@@ -1,0 +1,81 @@
+"""The consumer that carries notifications to the browsers of a user."""
+
+import json
+import logging
+from typing import ClassVar
+
+from ..exceptions import InvalidName, NoRouteFound
+from ..names import require_group_name
+from ..types import Message
+from .websocket import AsyncWebsocketConsumer
+
+__all__ = ["NotificationConsumer", "room_group"]
+
+logger = logging.getLogger("asgi_notify.notifications")
+
+
+def room_group(room_name: object) -> str:
+    """The group of a room: ``user_42`` for 42.
+
+    Raises:
+        NoRouteFound: no group can be called that.
+    """
+    try:
+        return require_group_name(f"user_{room_name}")
+    except InvalidName as error:
+        raise NoRouteFound(f"there is no room {str(room_name)[:20]}...: {error}") from error
+
+
+class NotificationConsumer(AsyncWebsocketConsumer):
+    """Sends its client what the group ``user_<room_name>`` is sent.
+
+    Routed at a path with a ``room_name``, such as
+    ``notifications/<int:room_name>/``. A message
+    ``{"type": "send.notification", "data": ...}`` to the group reaches the client
+    as a text frame: text as it is, anything else as JSON.
+
+    A client that sends ``ping`` gets ``pong``. Anything else goes to
+    `client_message`, which publishes nothing, since a client does not speak
+    for the server.
+    """
+
+    max_message_size = 16 * 1024  # bytes; a client has little to say here
+    helpers: ClassVar[frozenset[str]] = frozenset({"client_message"})
+
+    room_name: object
+    room_group_name: str
+
+    async def connect(self) -> None:
+        self.room_name = self.scope["url_route"]["kwargs"]["room_name"]
+        self.room_group_name = room_group(self.room_name)
+        await self.channel_layer.group_add(self.room_group_name, self.channel_name)
+        await self.accept()
+
+    async def send_notification(self, event: Message) -> None:
+        """Handle a message to the group: pass its ``data`` on to the client."""
+        if "data" not in event:
+            logger.error(
+                "a notification to %s has no 'data'; it was passed over", self.scope["path"]
+            )
+            return
+        data = event["data"]
+        await self.send(text_data=data if isinstance(data, str) else json.dumps(data))
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "ping":
+            await self.send(text_data="pong")
+        elif text_data is None:
+            await self.send_error("binary frames are not read here; send text")
+        else:
+            await self.client_message(text_data)
+
+    async def client_message(self, text: str) -> None:
+        """Called with what the client sends, apart from ``ping``; answers that it is not read.
+
+        Override it to let clients do more.
+        """
+        await self.send_error("this socket brings notifications; all it understands is 'ping'")
+
+    async def send_error(self, sentence: str) -> None:
+        """Tell the client, in a frame ``{"error": ...}``, what was wrong."""
+        await self.send(text_data=json.dumps({"error": sentence}))

@@ -1,0 +1,212 @@
+"""Consumers of WebSockets: connect, receive and disconnect instead of bare events."""
+
+import json
+from collections.abc import Awaitable, Iterable
+from typing import Any, ClassVar, Generic, TypeVar
+
+from .. import asgi
+from ..exceptions import ClientError, MisuseError, TooLarge, UnsupportedData
+from ..types import Event
+from .base import AsyncConsumer, Consumer, SyncConsumer
+
+__all__ = [
+    "AsyncJsonWebsocketConsumer",
+    "AsyncWebsocketConsumer",
+    "JsonWebsocketConsumer",
+    "WebsocketConsumer",
+]
+
+Done = TypeVar("Done")
+
+
+class _Websocket(Consumer[Done], Generic[Done]):
+    """The one body of the WebSocket consumers; ``Done`` tells async from sync.
+
+    Attributes:
+        max_message_size: bytes of one frame from the client, over which it is
+            closed with 1009; None leaves the limit to the server.
+    """
+
+    max_message_size: int | None = None
+
+    helpers: ClassVar[frozenset[str]] = frozenset(
+        {"accept", "close", "connect", "disconnect", "receive"}
+    )
+
+    def websocket_connect(self, message: Event) -> Done:
+        """Handle the client's wish to connect."""
+        return self.connect()
+
+    def websocket_receive(self, message: Event) -> Done:
+        """Handle a frame from the client."""
+        text, data = message.get("text"), message.get("bytes")
+        self._check_size(text, data)
+        if text is not None:
+            return self.receive(text_data=text)
+        return self.receive(bytes_data=data)
+
+    def websocket_disconnect(self, message: Event) -> Done:
+        """Handle the end of the connection."""
+        # RFC 6455 7.4.1: 1005 stands for a close frame without a code.
+        return self.disconnect(message.get("code") or 1005)
+
+    def connect(self) -> Done:
+        """Called when a client wants to connect; accepts it, unless overridden.
+
+        An override calls ``accept`` or ``close``, or raises `AcceptConnection`
+        or `DenyConnection`.
+        """
+        return self.accept()
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> Done:
+        """Called with each frame from the client; does nothing, unless overridden."""
+        return self._emit()
+
+    def disconnect(self, code: int) -> Done:
+        """Called once at the end of the connection, with its close code.
+
+        Source: RFC 6455, section 7.4, for the codes.
+        """
+        return self._emit()
+
+    def accept(
+        self,
+        subprotocol: str | None = None,
+        headers: Iterable[tuple[bytes, bytes]] | None = None,
+    ) -> Done:
+        """Accept the connection.
+
+        Args:
+            subprotocol: one of ``scope["subprotocols"]``, or None.
+            headers: further headers of the response.
+        """
+        return self._emit(asgi.accept(subprotocol, headers or ()))
+
+    def send(  # type: ignore[override]  # Channels' signature: a frame rather than an event
+        self,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        close: bool | int = False,
+    ) -> Done:
+        """Send one frame; after the end of the connection, do nothing.
+
+        Args:
+            text_data: what a text frame carries.
+            bytes_data: what a binary frame carries, where there is no text.
+            close: close the connection afterwards, with this code (True: 1000).
+
+        Raises:
+            MisuseError: neither text nor bytes were given, or the connection
+                was not accepted yet.
+        """
+        if text_data is None and bytes_data is None:
+            raise MisuseError("send() takes text_data or bytes_data")
+        frame = asgi.send_text(text_data) if text_data is not None else _binary(bytes_data)
+        # True == 1, so a bare True is told from a code by its identity.
+        endings = [asgi.close(1000 if close is True else close)] if close else []
+        return self._emit(frame, *endings)
+
+    def close(self, code: int | bool | None = None, reason: str | None = None) -> Done:
+        """Close the connection, or refuse it (HTTP 403) where it was not accepted.
+
+        Args:
+            code: the close code; 1000 where None.
+            reason: text for the client, of which a close frame holds 123 bytes.
+        """
+        return self._emit(asgi.close(1000 if code is None or code is True else code, reason))
+
+    def _check_size(self, text: str | None, data: bytes | None) -> None:
+        if self.max_message_size is None:
+            return
+        size = len(text.encode()) if text is not None else len(data or b"")
+        if size > self.max_message_size:
+            raise TooLarge(f"a message of {size} bytes; at most {self.max_message_size} are taken")
+
+
+def _binary(data: bytes | None) -> Event:
+    return asgi.send_bytes(data or b"")
+
+
+# Both differ from their base in send(), as in _Websocket.
+class AsyncWebsocketConsumer(_Websocket[Awaitable[None]], AsyncConsumer):  # type: ignore[misc]
+    """A WebSocket consumer whose methods are ``async def``."""
+
+
+class WebsocketConsumer(_Websocket[None], SyncConsumer):  # type: ignore[misc]
+    """A WebSocket consumer whose methods are plain functions, run in worker threads."""
+
+
+class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
+    """A WebSocket consumer that speaks JSON in text frames.
+
+    A frame that is no JSON closes the connection with 4400 and a reason, a
+    binary one with 1003.
+    """
+
+    helpers: ClassVar[frozenset[str]] = frozenset(
+        {"decode_json", "encode_json", "receive_json", "send_json"}
+    )
+
+    async def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
+    ) -> None:
+        content = await self.decode_json(_require_text(text_data))
+        await self.receive_json(content, **kwargs)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Called with what each frame of the client holds; does nothing, unless overridden."""
+
+    async def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Send one frame of JSON, and close the connection afterwards if told to."""
+        await self.send(text_data=await self.encode_json(content), close=close)
+
+    @classmethod
+    async def decode_json(cls, text_data: str) -> Any:
+        """What the text of a frame holds."""
+        return _decode(text_data)
+
+    @classmethod
+    async def encode_json(cls, content: Any) -> str:
+        """The text of a frame that holds the content."""
+        return json.dumps(content)
+
+
+class JsonWebsocketConsumer(WebsocketConsumer):
+    """`AsyncJsonWebsocketConsumer` with plain functions, run in worker threads."""
+
+    helpers = AsyncJsonWebsocketConsumer.helpers
+
+    def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
+    ) -> None:
+        self.receive_json(self.decode_json(_require_text(text_data)), **kwargs)
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Called with what each frame of the client holds; does nothing, unless overridden."""
+
+    def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Send one frame of JSON, and close the connection afterwards if told to."""
+        self.send(text_data=self.encode_json(content), close=close)
+
+    @classmethod
+    def decode_json(cls, text_data: str) -> Any:
+        """What the text of a frame holds."""
+        return _decode(text_data)
+
+    @classmethod
+    def encode_json(cls, content: Any) -> str:
+        """The text of a frame that holds the content."""
+        return json.dumps(content)
+
+
+def _require_text(text: str | None) -> str:
+    if text is None:
+        raise UnsupportedData("a binary frame, where JSON in a text frame is spoken")
+    return text
+
+
+def _decode(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ClientError(f"the frame is no JSON: {error}") from error

@@ -1,0 +1,152 @@
+"""From a URL or an alias to a layer: which one consumers and publishers get."""
+
+import importlib
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import parse_qsl, urlsplit
+
+from ..exceptions import ConfigurationError, InvalidChannelLayerError
+from ..settings import Settings
+from .base import BaseChannelLayer
+
+__all__ = [
+    "DEFAULT_CHANNEL_LAYER",
+    "ChannelLayerManager",
+    "channel_layers",
+    "get_channel_layer",
+    "layer_from_url",
+]
+
+DEFAULT_CHANNEL_LAYER = "default"
+
+# Engines are named, not imported: each brings a client library of its own.
+ENGINES = {"memory": "asgi_notify.layers.memory:InMemoryChannelLayer"}
+
+_TRUE = {"1": True, "true": True, "0": False, "false": False}
+
+
+def layer_from_url(url: str) -> BaseChannelLayer:
+    """Make the layer that a URL describes.
+
+    ``memory://`` is the layer of a single process. Options follow as a query,
+    with the names and units of the layer's own arguments:
+    ``memory://?capacity=500&expiry=30&overflow=drop_oldest&debug=1``.
+
+    Raises:
+        InvalidChannelLayerError: the scheme or an option is not known, or an
+            option's value makes no sense.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ENGINES:
+        known = ", ".join(f"{scheme}://" for scheme in sorted(ENGINES))
+        raise InvalidChannelLayerError(f"no channel layer for {url!r}; known are {known}")
+    if parts.netloc or parts.path.strip("/"):
+        raise InvalidChannelLayerError(
+            f"{url!r} names a place, but {parts.scheme}:// lives in this process; "
+            f"leave {parts.netloc + parts.path!r} out"
+        )
+    options = {}
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _OPTIONS:
+            raise InvalidChannelLayerError(
+                f"{url!r}: no option {name!r}; there are {', '.join(sorted(_OPTIONS))}"
+            )
+        options[name] = _read(url, name, text)
+    try:
+        layer: BaseChannelLayer = _load(ENGINES[parts.scheme])(**options)
+    except InvalidChannelLayerError:
+        raise
+    except ConfigurationError as error:
+        raise InvalidChannelLayerError(f"{url!r}: {error}") from error
+    return layer
+
+
+_OPTIONS: dict[str, Callable[[str], object]] = {
+    "capacity": int,
+    "expiry": float,
+    "overflow": str,
+    "debug": lambda text: _TRUE[text.lower()],
+}
+
+
+def _read(url: str, name: str, text: str) -> object:
+    try:
+        return _OPTIONS[name](text)
+    except (ValueError, KeyError) as error:
+        raise InvalidChannelLayerError(f"{url!r}: {text!r} is no value for {name}") from error
+
+
+def _load(name: str) -> Callable[..., BaseChannelLayer]:
+    module, _, attribute = name.partition(":")
+    found: Callable[..., BaseChannelLayer] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+class ChannelLayerManager:
+    """The channel layers of this process, by alias.
+
+    The layer ``"default"`` is made when it is first asked for, from
+    ``ASGI_NOTIFY_LAYER`` or else in memory; others are set.
+    """
+
+    def __init__(self) -> None:
+        self._layers: dict[str, BaseChannelLayer] = {}
+
+    def __contains__(self, alias: str) -> bool:
+        return alias == DEFAULT_CHANNEL_LAYER or alias in self._layers
+
+    def __getitem__(self, alias: str) -> BaseChannelLayer:
+        """The layer of that alias.
+
+        Raises:
+            InvalidChannelLayerError: none was set.
+        """
+        if alias == DEFAULT_CHANNEL_LAYER and alias not in self._layers:
+            self._layers[alias] = layer_from_url(Settings.from_environ(os.environ).layer)
+        if alias not in self._layers:
+            raise InvalidChannelLayerError(
+                f"no channel layer {alias!r}; there are {', '.join(sorted(self._layers)) or 'none'}"
+                f": add it with channel_layers.set({alias!r}, 'memory://')"
+            )
+        return self._layers[alias]
+
+    def set(self, alias: str, layer: BaseChannelLayer | str | None) -> BaseChannelLayer | None:
+        """Set the layer of an alias, and return the one that it replaces.
+
+        Args:
+            alias: ``"default"`` is what consumers take that were given no other.
+            layer: a layer, or the URL of one; None forgets the alias.
+
+        Raises:
+            InvalidChannelLayerError: the URL describes no layer.
+        """
+        if isinstance(layer, str):
+            layer = layer_from_url(layer)
+        old = self._layers.pop(alias, None)
+        if layer is not None:
+            self._layers[alias] = layer
+        return old
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the default layer and all that were set; close them at the end."""
+        self[DEFAULT_CHANNEL_LAYER]
+        async with AsyncExitStack() as stack:
+            for layer in self._layers.values():
+                await stack.enter_async_context(layer)
+            yield
+
+
+channel_layers = ChannelLayerManager()
+"""The channel layers of this process."""
+
+
+def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer:
+    """The layer of that alias; the default one is made when it is first asked for.
+
+    Raises:
+        InvalidChannelLayerError: no layer of that alias was set, or
+            ``ASGI_NOTIFY_LAYER`` describes none.
+    """
+    return channel_layers[alias]

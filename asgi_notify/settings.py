@@ -1,0 +1,55 @@
+"""What the environment decides, read once and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .exceptions import ConfigurationError
+
+__all__ = ["Settings"]
+
+HANDLER_THREADS = 40  # anyio's own default for worker threads
+MAX_BODY_SIZE = 64 * 1024  # bytes; a notification is a few hundred
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one process.
+
+    Attributes:
+        layer: URL of the default channel layer (``ASGI_NOTIFY_LAYER``).
+        publish_key: what a publisher has to show (``ASGI_NOTIFY_PUBLISH_KEY``), or None.
+        allowed_origins: further origins whose pages may connect and publish
+            (``ASGI_NOTIFY_ALLOWED_ORIGINS``, separated by commas).
+        handler_threads: how many synchronous handlers run at once
+            (``ASGI_NOTIFY_HANDLER_THREADS``).
+        max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
+    """
+
+    layer: str = "memory://"
+    publish_key: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    handler_threads: int = HANDLER_THREADS
+    max_body_size: int = MAX_BODY_SIZE
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the variables named above; an empty one counts as not set.
+
+        Raises:
+            ConfigurationError: a number is none, or is below 1.
+        """
+        origins = environ.get("ASGI_NOTIFY_ALLOWED_ORIGINS", "").split(",")
+        return cls(
+            layer=environ.get("ASGI_NOTIFY_LAYER") or cls.layer,
+            publish_key=environ.get("ASGI_NOTIFY_PUBLISH_KEY") or None,
+            allowed_origins=tuple(origin.strip() for origin in origins if origin.strip()),
+            handler_threads=_count(environ, "ASGI_NOTIFY_HANDLER_THREADS", HANDLER_THREADS),
+            max_body_size=_count(environ, "ASGI_NOTIFY_MAX_BODY_SIZE", MAX_BODY_SIZE),
+        )
+
+
+def _count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise ConfigurationError(f"{name} is a whole number of at least 1, not {text!r}")

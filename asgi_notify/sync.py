@@ -1,0 +1,184 @@
+"""How threads and event loops call each other."""
+
+import atexit
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial, wraps
+from threading import Lock, get_ident
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+from anyio.from_thread import BlockingPortal
+from anyio.lowlevel import RunVar, current_token
+
+from .exceptions import MisuseError
+from .settings import Settings
+
+__all__ = ["Home", "async_to_sync", "handler_limiter"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Home:
+    """One event loop, as other threads see it."""
+
+    __slots__ = ("_thread", "_token")
+
+    def __init__(self) -> None:
+        """The event loop that runs now in this thread."""
+        self._token = current_token()
+        self._thread = get_ident()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Home) and self._token.native_token is other._token.native_token
+
+    def __hash__(self) -> int:
+        return id(self._token.native_token)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is in the loop's own thread."""
+        # Asked at every send: a thread number is told in 30 ns, a loop in a thousand.
+        return get_ident() == self._thread
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loop has ended."""
+        if self.is_here:
+            return not running_loop() or Home() != self
+        try:
+            anyio.from_thread.run_sync(int, token=self._token)
+        except anyio.RunFinishedError:
+            return True
+        return False
+
+    async def call(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a plain function in the loop's thread, and wait for its result.
+
+        The waiting is done by a worker thread, so that the caller's own loop
+        goes on even while the other one is busy.
+
+        Raises:
+            anyio.RunFinishedError: the loop has ended.
+        """
+        there = partial(anyio.from_thread.run_sync, partial(func, *args, **kwargs))
+        return await anyio.to_thread.run_sync(partial(there, token=self._token))
+
+    def wait_for(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an async function in the loop, and wait for its result in this other thread.
+
+        Raises:
+            MisuseError: an event loop runs in this thread, which waiting would block.
+            anyio.RunFinishedError: the loop has ended.
+        """
+        _refuse_running_loop(func)
+        return anyio.from_thread.run(partial(_call, func, *args, **kwargs), token=self._token)
+
+
+async def _call(func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await func(*args, **kwargs)
+
+
+def _refuse_running_loop(func: Callable[..., object]) -> None:
+    if running_loop():
+        name = getattr(func, "__qualname__", repr(func))
+        raise MisuseError(
+            f"waiting for {name} would block the event loop that runs in this thread; "
+            f"write `await {name}(...)` here, in an async function"
+        )
+
+
+def running_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        current_token()
+    except anyio.NoEventLoopError:
+        return False
+    return True
+
+
+def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
+    """Make a function that calls an async one and waits for its result.
+
+    It works in a synchronous handler, in any other thread of a server, and in
+    a process without an event loop (a script, a task queue's worker), where one
+    loop in a thread of its own serves all calls of the process, so that
+    connections opened in it live on from call to call. Context variables of
+    the caller are seen by the function.
+
+    Raises:
+        MisuseError: when called inside a running event loop, which waiting
+            would block, or when given something that is not an async function.
+    """
+    if not callable(func):
+        if inspect.iscoroutine(func):
+            func.close()
+        raise MisuseError(
+            "async_to_sync takes the async function itself, and its arguments come after: "
+            "async_to_sync(layer.group_send)('user_42', message)"
+        )
+
+    @wraps(func)
+    def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
+        _refuse_running_loop(func)
+        job = partial(_call, func, *args, **kwargs)
+        if _in_worker_thread():
+            return anyio.from_thread.run(job)
+        return _process_loop().call(job)
+
+    return waiting
+
+
+def _in_worker_thread() -> bool:
+    """Whether a loop waits for this thread, as for one that runs a handler."""
+    try:
+        anyio.from_thread.check_cancelled()
+    except anyio.NoEventLoopError:
+        return False
+    return True
+
+
+_portal: BlockingPortal | None = None
+_portal_lock = Lock()
+
+
+def _process_loop() -> BlockingPortal:
+    """The loop for callers that have none: one a process, begun by the first."""
+    global _portal
+    with _portal_lock:
+        if _portal is None:
+            manager = anyio.from_thread.start_blocking_portal("asyncio")
+            _portal = manager.__enter__()
+            atexit.register(manager.__exit__, None, None, None)
+        return _portal
+
+
+def _forget_portal() -> None:
+    global _portal, _portal_lock
+    _portal, _portal_lock = None, Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child has the parent's memory, but not its threads.
+    os.register_at_fork(after_in_child=_forget_portal)
+
+
+_limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_handler_limiter")
+
+
+def handler_limiter() -> anyio.CapacityLimiter:
+    """What bounds the threads that synchronous handlers run in, for the running loop.
+
+    Apart from anyio's own limiter, so that slow handlers do not hold up the
+    server's other threads, nor they the handlers. It begins at
+    ``ASGI_NOTIFY_HANDLER_THREADS`` (40) threads; set ``total_tokens`` to change it.
+    """
+    limiter = _limiter.get(None)
+    if limiter is None:
+        limiter = anyio.CapacityLimiter(Settings.from_environ(os.environ).handler_threads)
+        _limiter.set(limiter)
+    return limiter
