@@ -221,8 +221,9 @@ class Connection:
         self._state = CLOSED
         if self._begun_at is None or not self._protocol.leaving:
             return
-        seconds = monotonic() - self._begun_at
-        logger.info("ended %s after %.1f s, code %s", self, seconds, self._end.get("code"))
+        if self.scope["type"] == "websocket":
+            seconds = monotonic() - self._begun_at
+            logger.info("ended %s after %.1f s, code %s", self, seconds, self._end.get("code"))
         with anyio.move_on_after(self._farewell) as scope:
             await self._guard(self._handle(self._end), self._protocol.leaving)
         if scope.cancelled_caught:

@@ -1,0 +1,132 @@
+"""Routing, consumers and channel layers for any ASGI application.
+
+A reader who wants to know how it works goes floor by floor: `types` and
+`exceptions`; then `asgi`, `names` and `routing.patterns`, where nothing waits;
+then `layers.mailbox` and `layers.hub`, `sync` and `lifespan`; then the layers
+and routers themselves; then the consumers; and `app`, where all of it meets.
+"""
+
+from .codec import FrozenMessage
+from .consumers import (
+    AsyncConsumer,
+    AsyncHttpConsumer,
+    AsyncJsonWebsocketConsumer,
+    AsyncWebsocketConsumer,
+    JsonWebsocketConsumer,
+    NotificationConsumer,
+    SyncConsumer,
+    WebsocketConsumer,
+)
+from .exceptions import (
+    CLOSE_CODES,
+    AcceptConnection,
+    ChannelFull,
+    ClientError,
+    ConfigurationError,
+    DenyConnection,
+    Forbidden,
+    InvalidChannelLayerError,
+    InvalidMessage,
+    InvalidName,
+    LayerClosed,
+    MethodNotAllowed,
+    MissingExtra,
+    MisuseError,
+    NoRouteFound,
+    NotifyError,
+    RouteError,
+    StopConsumer,
+    TooLarge,
+    Unauthorized,
+    UnsupportedData,
+)
+from .layers import (
+    DEFAULT_CHANNEL_LAYER,
+    BaseChannelLayer,
+    ChannelLayerManager,
+    InMemoryChannelLayer,
+    Mailbox,
+    Overflow,
+    Sent,
+    channel_layers,
+    get_channel_layer,
+    layer_from_url,
+)
+from .middleware import AllowedHostsOriginValidator, OriginValidator, SameOriginValidator
+from .publishing import PublishConsumer
+from .routing import (
+    ChannelNameRouter,
+    Converter,
+    ProtocolTypeRouter,
+    URLRouter,
+    include,
+    path,
+    re_path,
+)
+from .settings import Settings
+from .sync import async_to_sync, handler_limiter
+from .types import ASGIApp, Event, Headers, Message, Receive, Scope, Send
+
+__all__ = [
+    "CLOSE_CODES",
+    "DEFAULT_CHANNEL_LAYER",
+    "ASGIApp",
+    "AcceptConnection",
+    "AllowedHostsOriginValidator",
+    "AsyncConsumer",
+    "AsyncHttpConsumer",
+    "AsyncJsonWebsocketConsumer",
+    "AsyncWebsocketConsumer",
+    "BaseChannelLayer",
+    "ChannelFull",
+    "ChannelLayerManager",
+    "ChannelNameRouter",
+    "ClientError",
+    "ConfigurationError",
+    "Converter",
+    "DenyConnection",
+    "Event",
+    "Forbidden",
+    "FrozenMessage",
+    "Headers",
+    "InMemoryChannelLayer",
+    "InvalidChannelLayerError",
+    "InvalidMessage",
+    "InvalidName",
+    "JsonWebsocketConsumer",
+    "LayerClosed",
+    "Mailbox",
+    "Message",
+    "MethodNotAllowed",
+    "MissingExtra",
+    "MisuseError",
+    "NoRouteFound",
+    "NotificationConsumer",
+    "NotifyError",
+    "OriginValidator",
+    "Overflow",
+    "ProtocolTypeRouter",
+    "PublishConsumer",
+    "Receive",
+    "RouteError",
+    "SameOriginValidator",
+    "Scope",
+    "Send",
+    "Sent",
+    "Settings",
+    "StopConsumer",
+    "SyncConsumer",
+    "TooLarge",
+    "URLRouter",
+    "Unauthorized",
+    "UnsupportedData",
+    "WebsocketConsumer",
+    "async_to_sync",
+    "channel_layers",
+    "get_channel_layer",
+    "handler_limiter",
+    "include",
+    "layer_from_url",
+    "path",
+    "re_path",
+]

@@ -1,0 +1,105 @@
+"""The HTTP door for publishers: a POST to a room's path reaches the browsers that watch it."""
+
+import hmac
+import json
+from ipaddress import ip_address
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from .asgi import header, json_response
+from .consumers.http import AsyncHttpConsumer
+from .consumers.notification import room_group
+from .exceptions import ClientError, MethodNotAllowed, Unauthorized
+from .settings import MAX_BODY_SIZE
+from .types import Scope
+
+__all__ = ["PublishConsumer", "is_loopback"]
+
+_EXAMPLE = 'send JSON such as {"data": "Your order has shipped"}'
+
+
+class PublishConsumer(AsyncHttpConsumer):
+    """Publishes the body of a POST, ``{"data": ...}``, to the room of its path.
+
+    Answers 202 and ``{"reached": N}``: how many connections of this process
+    took the notification. With a key, the request shows it in
+    ``Authorization: Bearer KEY``. Without one, only a request that came over
+    the loopback interface, for a loopback host name, is served.
+
+    Args:
+        key: what a publisher has to show, or None.
+        max_body_size: in bytes; a longer body is answered 413.
+    """
+
+    helpers: ClassVar[frozenset[str]] = frozenset({"authorize"})
+
+    def __init__(self, *, key: str | None = None, max_body_size: int = MAX_BODY_SIZE) -> None:
+        super().__init__()
+        self.key = key
+        self.max_body_size = max_body_size
+
+    async def handle(self, body: bytes) -> None:
+        if self.scope["method"] != "POST":
+            raise MethodNotAllowed("POST")
+        self.authorize()
+        group = room_group(self.scope["url_route"]["kwargs"]["room_name"])
+        message = {"type": "send.notification", "data": _read_data(body)}
+        sent = await self.channel_layer.group_send(group, message)
+        await self._emit(*json_response(202, {"reached": sent.reached}))
+
+    def authorize(self) -> None:
+        """Let the request pass, or raise.
+
+        Raises:
+            Unauthorized: the key is missing or wrong, or needed and not set.
+        """
+        if self.key is None:
+            if not _is_local(self.scope):
+                raise Unauthorized(
+                    "publishing from outside this machine needs a key: "
+                    "set ASGI_NOTIFY_PUBLISH_KEY where the server runs"
+                )
+            return
+        given = header(self.scope, b"authorization") or ""
+        # Compared as bytes, in a time that does not tell how much of it was right.
+        if not hmac.compare_digest(given.encode(), f"Bearer {self.key}".encode()):
+            raise Unauthorized("show the publish key in the header 'Authorization: Bearer KEY'")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address leads to this machine alone."""
+    name = host.strip("[]").rstrip(".").lower()
+    # RFC 6761 6.3: names under localhost resolve to the loopback address.
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_local(scope: Scope) -> bool:
+    server = scope.get("server")
+    if not server or not is_loopback(server[0]):
+        return False
+    host = header(scope, b"host")
+    # A page elsewhere may have its own name resolve to the loopback address.
+    return host is None or is_loopback(_hostname(host))
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _read_data(body: bytes) -> Any:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ClientError(f"the body is no JSON ({error}); {_EXAMPLE}") from error
+    if not isinstance(content, dict) or "data" not in content:
+        raise ClientError(f"the body has no 'data'; {_EXAMPLE}")
+    return content["data"]
