@@ -64,9 +64,10 @@ def serve(
 ) -> None:
     """Serve the default application.
 
-    That is a WebSocket for each room, publishing over HTTP, and a demo page. Whoever publishes has to show the key in ASGI_NOTIFY_PUBLISH_KEY, if it is
-    set; it has to be, to listen on anything but the loopback interface.
-    """  # fmt: skip
+    That is a WebSocket for each room, publishing over HTTP, and a demo page.
+    Publishers show the key in ASGI_NOTIFY_PUBLISH_KEY, if that is set. It has
+    to be set for listening on anything but the loopback interface.
+    """
     # Options become environment variables, which the workers' processes read.
     if layer is not None:
         os.environ["ASGI_NOTIFY_LAYER"] = layer

@@ -1,0 +1,7 @@
+"""What tests of ASGI applications use: communicators that stand where a server would."""
+
+from .application import ApplicationCommunicator
+from .http import HttpCommunicator
+from .websocket import WebsocketCommunicator
+
+__all__ = ["ApplicationCommunicator", "HttpCommunicator", "WebsocketCommunicator"]

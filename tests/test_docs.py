@@ -1,0 +1,90 @@
+"""What the documents say is what the code does."""
+
+import inspect
+import re
+from pathlib import Path
+
+import anyio
+import pytest
+
+import asgi_notify
+from asgi_notify import exceptions
+from asgi_notify.exceptions import CLOSE_CODES, NotifyError
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")])
+
+ERRORS = {
+    name: error
+    for name, error in vars(exceptions).items()
+    if inspect.isclass(error) and issubclass(error, NotifyError)
+}
+
+
+def rows(document: str) -> list[list[str]]:
+    lines = (ROOT / document).read_text().splitlines()
+    return [
+        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if "|" in line
+    ]
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_table_of_close_codes_is_the_one_in_the_code() -> None:
+    table = {int(row[0]): row[1] for row in rows("docs/errors.md") if row[0].isdigit()}
+    assert table == CLOSE_CODES
+
+
+def test_every_close_code_of_an_error_is_in_the_table() -> None:
+    assert {error.close_code for error in ERRORS.values()} <= set(CLOSE_CODES)
+
+
+def test_the_table_of_errors_is_the_one_in_the_code() -> None:
+    table = {
+        row[0]: (int(row[1]), int(row[2]))
+        for row in rows("docs/errors.md")
+        if len(row) == 4 and row[1].isdigit()
+    }
+    assert table == {
+        name: (error.close_code, error.http_status)
+        for name, error in ERRORS.items()
+        if error is not NotifyError
+    }
+
+
+def test_the_tree_in_the_docstring_is_the_one_in_the_code() -> None:
+    lines = (exceptions.__doc__ or "").splitlines()
+    drawn = {}
+    for line in lines:
+        found = re.match(r"[\s|]*(?:\+-- )?(\w+) +(\d{4}) +(\d{3})\b", line)
+        if found:
+            drawn[found[1]] = (int(found[2]), int(found[3]))
+    assert drawn == {
+        name: (error.close_code, error.http_status)
+        for name, error in ERRORS.items()
+        if error is not NotifyError
+    }
+
+
+def test_the_readme_shows_the_quickstart_as_it_is() -> None:
+    example = (ROOT / "examples/quickstart.py").read_text()
+    assert example in blocks(ROOT / "README.md", "python")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_in_the_documents_runs(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi_notify.channel_layers, "_layers", {})
+    namespace: dict[str, object] = {"__name__": "document"}
+    for block in blocks(document, "python"):
+        exec(compile(block, document.name, "exec"), namespace)
+    for name, test in list(namespace.items()):
+        if name.startswith("test_") and inspect.iscoroutinefunction(test):
+            anyio.run(test)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_the_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
