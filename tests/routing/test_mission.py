@@ -4,7 +4,6 @@ Each fragment is run as its source shows it. Its import lines are taken out and
 their names given instead; every other slip that had to be mended is named.
 """
 
-import json
 import sys
 from textwrap import dedent
 from types import ModuleType, SimpleNamespace
@@ -12,28 +11,29 @@ from typing import Any
 
 import pytest
 
-from asgi_notify.routing import ProtocolTypeRouter, URLRouter, include, path, re_path
+from asgi_notify import (
+    AsyncJsonWebsocketConsumer,
+    InMemoryChannelLayer,
+    NotificationConsumer,
+    ProtocolTypeRouter,
+    URLRouter,
+    channel_layers,
+    include,
+    path,
+    re_path,
+)
 from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
 from asgi_notify.types import Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 
 
-class NotificationConsumer:
-    """Says which connection it serves, then closes."""
+class MyConsumer(AsyncJsonWebsocketConsumer):
+    """The consumer that the second document speaks of: says what its route captured."""
 
-    @classmethod
-    def as_asgi(cls) -> "NotificationConsumer":
-        return cls()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "text": json.dumps(scope["url_route"]["kwargs"])})
-        await send({"type": "websocket.close"})
-
-
-class MyConsumer(NotificationConsumer):
-    """Another one by the name of the second document."""
+    async def connect(self) -> None:
+        await self.accept()
+        await self.send_json(self.scope["url_route"]["kwargs"])
 
 
 def get_asgi_application() -> Any:
@@ -58,7 +58,7 @@ async def first_text(application: Any, path: str) -> Any:
     """Connect and return what the consumer says, or None when refused."""
     async with WebsocketCommunicator(application, path) as client:
         is_open, _ = await client.connect()
-        return json.loads(await client.receive_from()) if is_open else None
+        return await client.receive_json_from() if is_open else None
 
 
 ROUTING = """
@@ -71,11 +71,19 @@ ROUTING = """
 """
 
 
-async def test_a_consumer_instance_is_served_at_a_path_with_an_int() -> None:
+async def test_a_consumer_instance_is_served_at_a_path_with_an_int(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fragment = run(ROUTING, path=path, NotificationConsumer=NotificationConsumer)
     application = URLRouter(fragment["websocket_urlpatterns"])
-    assert await first_text(application, "/notifications/7/") == {"room_name": 7}
-    assert await first_text(application, "/notifications/lobby/") is None
+    layer = InMemoryChannelLayer()
+    monkeypatch.setattr(channel_layers, "_layers", {"default": layer})
+    async with WebsocketCommunicator(application, "/notifications/7/") as client:
+        assert await client.connect() == (True, None)
+        await layer.group_send("user_7", {"type": "send.notification", "data": "hello"})
+        assert await client.receive_from() == "hello"
+    async with WebsocketCommunicator(application, "/notifications/lobby/") as client:
+        assert await client.connect() == (False, 4404)
 
 
 # Slip mended: get_asgi_application is used, but never imported.
