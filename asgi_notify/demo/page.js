@@ -89,7 +89,8 @@ function openRoomsOfAddress() {
 // The key
 
 let key = "";
-let afterKey = null;
+const goOnFromKey = () => byId("key").firstElementChild.focus();
+let afterKey = goOnFromKey;
 
 try {
   key = sessionStorage.getItem(KEY) ?? "";
@@ -97,8 +98,13 @@ try {
   // A browser told to keep nothing: the key then lives as long as the page.
 }
 
+/** Open the field for the key; once it is given, go back to where it was missing. */
 function askForKey(then) {
-  afterKey = then;
+  const from = document.activeElement;
+  afterKey = () => {
+    from.focus();
+    then();
+  };
   byId("key").open = true;
   byId("key-field").focus();
 }
@@ -119,8 +125,9 @@ byId("key-form").onsubmit = (event) => {
   }
   byId("key").open = false;
   showKey();
-  afterKey?.();
-  afterKey = null;
+  const then = afterKey;
+  afterKey = goOnFromKey;
+  then();
 };
 
 // What is said aloud: a second's worth at once, and a count where that is much.

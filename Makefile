@@ -1,0 +1,73 @@
+# Needs Python >= 3.11 and make. Everything is installed into $(VENV), made on first use.
+#
+#   make run PORT=9000                               serve on another port
+#   make test PYTHON=python3.13 VENV=.venv313        test on another Python
+#   REQUIRE=browser make test                        fail, not skip, without a browser
+
+PYTHON ?= python3
+VENV ?= .venv
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint types format slow screenshot clean
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/.server ## serve the default application at http://HOST:PORT/
+	"$(BIN)/python" -m asgi_notify serve --host "$(HOST)" --port "$(PORT)"
+
+test: lint types ## check style and types, then run every test, with coverage
+	"$(BIN)/python" -m pytest --cov
+
+lint: $(VENV)/.dev ## check style and formatting
+	"$(BIN)/python" -m ruff check .
+	"$(BIN)/python" -m ruff format --check .
+
+types: $(VENV)/.dev ## check types
+	"$(BIN)/python" -m mypy
+
+format: $(VENV)/.dev ## put imports and layout in order
+	"$(BIN)/python" -m ruff check --select I --fix .
+	"$(BIN)/python" -m ruff format .
+
+slow: $(VENV)/.dev ## run only the tests that take seconds
+	"$(BIN)/python" -m pytest -m slow
+
+screenshot: $(VENV)/.dev ## drive the demo page in a browser, and renew the README's picture
+	SCREENSHOT=docs/images/demo.png REQUIRE=browser "$(BIN)/python" -m pytest -m browser -k picture
+
+clean: ## remove the environment and everything that was generated
+	rm -rf "$(VENV)" build dist htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is as new as the pyproject.toml it was installed from.
+$(VENV)/.server: pyproject.toml $(VENV)/pyvenv.cfg
+	@echo "Installing asgi_notify and its server into $(VENV) ..."
+	@"$(BIN)/python" -m pip install --quiet --editable '.[server]'
+	@touch "$@"
+
+$(VENV)/.dev: pyproject.toml $(VENV)/pyvenv.cfg
+	@echo "Installing asgi_notify and all that its tests need into $(VENV) ..."
+	@"$(BIN)/python" -m pip install --quiet --editable '.[dev]'
+	@touch "$(VENV)/.server" "$@"
+
+# Remade where its Python is gone; newer than the stamps where its Python was upgraded.
+$(VENV)/pyvenv.cfg: $(BIN)/python
+	@touch "$@"
+
+$(BIN)/python:
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "No '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make PYTHON=python3.13" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "'$(PYTHON)' is $$("$(PYTHON)" --version 2>&1), and asgi_notify needs Python 3.11 or newer." >&2; \
+		echo "Install one, or name one that you have: make PYTHON=python3.13" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@"$(PYTHON)" -m venv "$(VENV)"
