@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from .asgi import header, json_response
 from .consumers.http import AsyncHttpConsumer
-from .consumers.notification import room_group
-from .exceptions import ClientError, MethodNotAllowed, Unauthorized
+from .consumers.notification import as_text, room_group
+from .exceptions import ClientError, InvalidMessage, MethodNotAllowed, Unauthorized
 from .settings import MAX_BODY_SIZE
 from .types import Scope
 
@@ -61,8 +61,11 @@ class PublishConsumer(AsyncHttpConsumer):
                 )
             return
         given = header(self.scope, b"authorization") or ""
-        # Compared as bytes, in a time that does not tell how much of it was right.
-        if not hmac.compare_digest(given.encode(), f"Bearer {self.key}".encode()):
+        scheme, _, shown = given.partition(" ")
+        # Compared as the bytes that came, in a time that does not tell how much of it was right.
+        is_right = hmac.compare_digest(shown.strip().encode("latin-1"), self.key.encode())
+        # RFC 9110 11.1: the name of a scheme is in either case.
+        if scheme.lower() != "bearer" or not is_right:
             raise Unauthorized("show the publish key in the header 'Authorization: Bearer KEY'")
 
 
@@ -102,4 +105,8 @@ def _read_data(body: bytes) -> Any:
         raise ClientError(f"the body is no JSON ({error}); {_EXAMPLE}") from error
     if not isinstance(content, dict) or "data" not in content:
         raise ClientError(f"the body has no 'data'; {_EXAMPLE}")
+    try:
+        as_text(content["data"])
+    except InvalidMessage as error:
+        raise ClientError(str(error)) from error
     return content["data"]

@@ -4,9 +4,11 @@ import atexit
 import inspect
 import os
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextvars import Context
 from functools import partial, wraps
-from threading import Lock, get_ident
-from typing import ParamSpec, TypeVar
+from threading import Lock, Thread, get_ident
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -19,6 +21,8 @@ from .settings import Settings
 
 __all__ = ["Home", "async_to_sync", "handler_limiter"]
 
+EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -26,12 +30,13 @@ T = TypeVar("T")
 class Home:
     """One event loop, as other threads see it."""
 
-    __slots__ = ("_thread", "_token")
+    __slots__ = ("_process", "_thread", "_token")
 
     def __init__(self) -> None:
         """The event loop that runs now in this thread."""
         self._token = current_token()
         self._thread = get_ident()
+        self._process = _process
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Home) and self._token.native_token is other._token.native_token
@@ -43,16 +48,23 @@ class Home:
     def is_here(self) -> bool:
         """Whether the caller is in the loop's own thread."""
         # Asked at every send: a thread number is told in 30 ns, a loop in a thousand.
-        return get_ident() == self._thread
+        return get_ident() == self._thread and self._process is _process
 
     @property
     def is_over(self) -> bool:
-        """Whether the loop has ended."""
+        """Whether the loop has ended, or was left behind in the process that this one forked from.
+
+        Never waits: a loop may be busy for as long as the caller asks.
+        """
         if self.is_here:
             return not running_loop() or Home() != self
+        if self._process is not _process:
+            return True
+        loop: Any = self._token.native_token  # a trio token or an asyncio loop
+        schedule = getattr(loop, "run_sync_soon", None) or loop.call_soon_threadsafe
         try:
-            anyio.from_thread.run_sync(int, token=self._token)
-        except anyio.RunFinishedError:
+            schedule(int)
+        except RuntimeError:  # of which trio's own error is one
             return True
         return False
 
@@ -65,6 +77,8 @@ class Home:
         Raises:
             anyio.RunFinishedError: the loop has ended.
         """
+        if self._process is not _process:
+            raise anyio.RunFinishedError
         there = partial(anyio.from_thread.run_sync, partial(func, *args, **kwargs))
         return await anyio.to_thread.run_sync(partial(there, token=self._token))
 
@@ -80,12 +94,20 @@ class Home:
 
 
 async def _call(func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-    return await func(*args, **kwargs)
+    waiting = func(*args, **kwargs)
+    if not inspect.isawaitable(waiting):
+        name = _name(func)
+        raise MisuseError(f"{name} is not async, so there is nothing to wait for: call {name}()")
+    return await waiting
+
+
+def _name(func: Callable[..., object]) -> str:
+    return getattr(func, "__qualname__", None) or repr(func)
 
 
 def _refuse_running_loop(func: Callable[..., object]) -> None:
     if running_loop():
-        name = getattr(func, "__qualname__", repr(func))
+        name = _name(func)
         raise MisuseError(
             f"waiting for {name} would block the event loop that runs in this thread; "
             f"write `await {name}(...)` here, in an async function"
@@ -96,7 +118,7 @@ def running_loop() -> bool:
     """Whether an event loop runs in this thread."""
     try:
         current_token()
-    except anyio.NoEventLoopError:
+    except RuntimeError:  # anyio's own, or the loop's where a thread has the context of one
         return False
     return True
 
@@ -135,6 +157,8 @@ def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
 def _in_worker_thread() -> bool:
     """Whether a loop waits for this thread, as for one that runs a handler."""
+    if get_ident() == _forked_in:
+        return False
     try:
         anyio.from_thread.check_cancelled()
     except anyio.NoEventLoopError:
@@ -151,20 +175,44 @@ def _process_loop() -> BlockingPortal:
     global _portal
     with _portal_lock:
         if _portal is None:
-            manager = anyio.from_thread.start_blocking_portal("asyncio")
-            _portal = manager.__enter__()
-            atexit.register(manager.__exit__, None, None, None)
+            ready: Future[BlockingPortal] = Future()
+            # In an empty context, for the caller's may be that of another loop.
+            work = partial(Context().run, anyio.run, _serve, ready)
+            # Not anyio's context manager for this: in a forked child it would wait
+            # at the exit for the thread that the parent alone has.
+            thread = Thread(target=work, name="asgi_notify", daemon=True)
+            thread.start()
+            _portal = ready.result()
+            atexit.register(_stop, _portal, thread, _process)
         return _portal
 
 
-def _forget_portal() -> None:
-    global _portal, _portal_lock
+async def _serve(ready: "Future[BlockingPortal]") -> None:
+    async with BlockingPortal() as portal:
+        ready.set_result(portal)
+        await portal.sleep_until_stopped()
+
+
+def _stop(portal: BlockingPortal, thread: Thread, process: object) -> None:
+    """End the loop for callers that have none; daemon threads may still wait for a call."""
+    if process is _process:
+        portal.call(portal.stop)
+        thread.join(EXIT_TIMEOUT)
+
+
+_process = object()  # stands for this process; a forked one makes its own
+_forked_in = 0  # the thread that this process began with, where it was forked
+
+
+def _forget_parent() -> None:
+    global _portal, _portal_lock, _process, _forked_in
     _portal, _portal_lock = None, Lock()
+    _process, _forked_in = object(), get_ident()
 
 
-if hasattr(os, "register_at_fork"):
-    # A forked child has the parent's memory, but not its threads.
-    os.register_at_fork(after_in_child=_forget_portal)
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
+    # A forked child has the parent's memory, but not its threads and their loops.
+    os.register_at_fork(after_in_child=_forget_parent)
 
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_handler_limiter")

@@ -1,6 +1,7 @@
 """``asgi-notify send``: one notification, through the HTTP door of a running server."""
 
 import json
+from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
@@ -28,15 +29,24 @@ TIMEOUT = 10  # seconds
 )
 def send(room: int, text: str, url: str, key: str | None) -> None:
     """Send TEXT to all browsers that watch ROOM."""  # fmt: skip
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not _is_address(url):
         raise click.UsageError(f"{url!r} is no address of a server; give http://HOST:PORT/")
     target = f"{url.rstrip('/')}/notifications/{room}/"
     headers = {"content-type": "application/json"}
     if key:
-        headers["authorization"] = f"Bearer {key}"
+        # Headers are written in Latin-1; the server compares the key's bytes in UTF-8.
+        headers["authorization"] = f"Bearer {key}".encode().decode("latin-1")
     request = Request(target, json.dumps({"data": text}).encode(), headers, method="POST")
     reached = _post(request)
     click.echo(f"room {room}: reached {reached} connection{'' if reached == 1 else 's'}")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # such as an IPv6 address without its bracket
+        return False
 
 
 def _post(request: Request) -> int:
@@ -53,7 +63,7 @@ def _post(request: Request) -> int:
         raise click.ClickException(
             f"no server at {request.full_url} ({reason}); start one with: asgi-notify serve"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (HTTPException, ValueError, KeyError, TypeError) as error:
         raise click.ClickException(
             f"what answers at {request.full_url} is no notification server"
         ) from error

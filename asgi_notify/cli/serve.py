@@ -1,27 +1,38 @@
-"""``asgi-notify serve``: the default application on uvicorn."""
+"""``asgi-notify serve``: an application, and perhaps a worker, on uvicorn."""
 
 import copy
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
-from ..exceptions import ConfigurationError, MissingExtra
+from ..exceptions import ConfigurationError, InvalidName, MissingExtra
 from ..layers.registry import layer_from_url
 from ..middleware.origin import SameOriginValidator
 from ..publishing import is_loopback
+from ..routing.base import as_app
 from ..settings import Settings
+from ..types import ASGIApp
+from ..with_worker import WithWorker
+from .options import layer_option, log_level_option
+from .target import DEFAULT_APP, load_app
 
 __all__ = ["serve"]
 
 # Seconds that open connections get to end once the server is told to stop.
 SHUTDOWN_TIMEOUT = 10
 
-# Bytes of one frame; over it the socket is closed with 1009. Clients say little here.
+# Bytes of one frame; over it the socket is closed with 1009. To the default
+# application clients say little; another one may have more to hear.
 MAX_FRAME_SIZE = 64 * 1024
+
+# What the server's processes are to make of another application.
+_APP, _CHANNELS = "ASGI_NOTIFY_SERVED_APP", "ASGI_NOTIFY_SERVED_CHANNELS"
 
 
 @click.command()
+@click.argument("app", metavar="[MODULE:APP]", default=DEFAULT_APP)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -30,66 +41,92 @@ MAX_FRAME_SIZE = 64 * 1024
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 takes a free one.",
 )
-@click.option(
-    "--layer",
-    metavar="URL",
-    help="Channel layer, such as memory://?capacity=500. "
-    "[env: ASGI_NOTIFY_LAYER; default: memory://]",
-)
+@layer_option
 @click.option(
     "--allowed-origin",
     "origins",
     multiple=True,
     metavar="ORIGIN",
-    help="A further origin whose pages may connect and publish, such as "
-    "https://example.com; may be repeated. [env: ASGI_NOTIFY_ALLOWED_ORIGINS]",
+    help="A further origin whose pages may connect to the default application and publish, "
+    "such as https://example.com; may be repeated. [env: ASGI_NOTIFY_ALLOWED_ORIGINS]",
 )
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1), help="Number of processes."
 )
 @click.option(
-    "--log-level",
-    default="info",
-    show_default=True,
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What is logged.",
+    "--worker",
+    "channels",
+    multiple=True,
+    metavar="CHANNEL",
+    help="A channel whose messages are handled by a worker in the server's process; "
+    "may be repeated.",
 )
+@log_level_option
 def serve(
+    app: str,
     host: str,
     port: int,
     layer: str | None,
     origins: tuple[str, ...],
     workers: int,
+    channels: tuple[str, ...],
     log_level: str,
 ) -> None:
-    """Serve the default application.
+    """Serve MODULE:APP, or the default application.
 
-    That is a WebSocket for each room, publishing over HTTP, and a demo page.
-    Publishers show the key in ASGI_NOTIFY_PUBLISH_KEY, if that is set. It has
-    to be set for listening on anything but the loopback interface.
+    The default one has a WebSocket for each room, publishing over HTTP, and a
+    demo page. Publishers show the key in ASGI_NOTIFY_PUBLISH_KEY, if that is set.
+    It has to be set for listening on anything but the loopback interface.
+
+    Who may do what with MODULE:APP is for that application to say: for it no
+    key is asked for.
     """
     # Options become environment variables, which the workers' processes read.
     if layer is not None:
         os.environ["ASGI_NOTIFY_LAYER"] = layer
     if origins:
         os.environ["ASGI_NOTIFY_ALLOWED_ORIGINS"] = ",".join(origins)
+    os.environ[_APP], os.environ[_CHANNELS] = app, ",".join(channels)
+    is_default = app == DEFAULT_APP
     try:
         settings = Settings.from_environ(os.environ)
-        _check(settings, host, workers)
-    except ConfigurationError as error:
+        _check(settings, workers)
+        if is_default:
+            _check_key(settings, host)
+        if channels or not is_default:
+            make_served()  # here, where a mistake can still be explained
+    except (ConfigurationError, InvalidName) as error:
         raise click.UsageError(str(error)) from error
-    _run(host=host, port=port, workers=workers, log_level=log_level)
+    options = {"host": host, "port": port, "workers": workers, "log_level": log_level}
+    if is_default:
+        _run(app, **options, ws_max_size=MAX_FRAME_SIZE)
+    else:
+        _run(f"{__name__}:{make_served.__name__}", **options, factory=True)
 
 
-def _check(settings: Settings, host: str, workers: int) -> None:
+def make_served() -> ASGIApp:
+    """The application that the command line has named, with the worker that it has asked for.
+
+    Raises:
+        ConfigurationError: it is no application, or does not route a channel.
+    """
+    name, channels = os.environ[_APP], os.environ[_CHANNELS]
+    app = as_app(load_app(name), name)
+    return WithWorker(app, channels.split(",")) if channels else app
+
+
+def _check(settings: Settings, workers: int) -> None:
     """Raise what would else come up in a worker, or never."""
     layer_from_url(settings.layer)
     SameOriginValidator(_nothing, settings.allowed_origins)
-    if workers > 1 and settings.layer.startswith("memory:"):
+    if workers > 1 and urlsplit(settings.layer).scheme == "memory":
         raise ConfigurationError(
             f"{workers} workers cannot share the layer memory://, which lives within one process, "
             "so a notification would reach only some of the browsers; use --workers 1"
         )
+
+
+def _check_key(settings: Settings, host: str) -> None:
     if settings.publish_key is None and not is_loopback(host):
         raise ConfigurationError(
             f"listening on {host} lets other machines publish, which needs a key: set "
@@ -101,15 +138,14 @@ async def _nothing(scope: Any, receive: Any, send: Any) -> None:
     """Stands for the application while its settings are checked."""
 
 
-def _run(**options: Any) -> None:
+def _run(app: str, **options: Any) -> None:
     try:
         import uvicorn
     except ImportError as error:
         raise click.ClickException(str(MissingExtra("serving", "server"))) from error
     uvicorn.run(
-        "asgi_notify.app:application",
+        app,
         ws="websockets-sansio",
-        ws_max_size=MAX_FRAME_SIZE,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
         log_config=_logging(options["log_level"]),

@@ -8,9 +8,14 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
+from math import inf
+from threading import get_ident
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import anyio
+import anyio.from_thread
 import anyio.to_thread
+from anyio.lowlevel import checkpoint
 
 from ..asgi import refusal
 from ..exceptions import ConfigurationError, LayerClosed, MisuseError
@@ -168,8 +173,11 @@ class Consumer(ABC, Generic[Done]):
     def _find_handler(self, message: Message) -> str | None:
         name = handler_name(message)
         kind = message["type"]
-        is_helper = any(name in vars(base).get("helpers", ()) for base in type(self).__mro__)
-        if not is_helper and callable(getattr(type(self), name, None)):
+        bases = type(self).__mro__
+        is_helper = any(name in vars(base).get("helpers", ()) for base in bases)
+        # getattr alone would find what classes have and instances have not: "mro", "register".
+        is_there = any(name in vars(base) for base in bases)
+        if not is_helper and is_there and callable(getattr(type(self), name)):
             # The cache of this very class: its methods are known now.
             self._handlers[kind] = name
             return name
@@ -214,6 +222,7 @@ class SyncConsumer(Consumer[None]):
     """
 
     _home: Home
+    _handler_thread: int | None = None  # while a handler runs
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._home = Home()
@@ -223,7 +232,29 @@ class SyncConsumer(Consumer[None]):
         handler = self._handler(message)
         if handler is None:
             return
-        result = await anyio.to_thread.run_sync(handler, message, limiter=handler_limiter())
+        errors: list[Exception] = []
+
+        async def run() -> None:
+            try:
+                await anyio.to_thread.run_sync(
+                    self._run_handler, handler, message, limiter=handler_limiter()
+                )
+            except Exception as error:
+                errors.append(error)
+
+        # A server may cancel this very task, which would then not wait for the thread;
+        # a task group waits for its tasks, come what may.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+        if errors:
+            raise errors[0]
+
+    def _run_handler(self, handler: Callable[[Message], Any], message: Message) -> None:
+        self._handler_thread = get_ident()
+        try:
+            result = handler(message)
+        finally:
+            self._handler_thread = None
         if inspect.iscoroutine(result):
             result.close()
             raise MisuseError(
@@ -236,4 +267,18 @@ class SyncConsumer(Consumer[None]):
 
     def _emit(self, *events: Event) -> None:
         for event in events:
-            self._home.wait_for(self._connection.send, event)
+            if self._connection.is_closed:
+                return
+            if get_ident() == self._handler_thread:
+                # With no loop named, it is cancelled together with its handler.
+                anyio.from_thread.check_cancelled()
+                anyio.from_thread.run(self._send_for_handler, event)
+            else:
+                self._home.wait_for(self._connection.send, event)
+
+    async def _send_for_handler(self, event: Event) -> None:
+        # A scope cancels the tasks that it has by then, and this one may be a moment late.
+        if anyio.current_effective_deadline() == -inf:
+            await checkpoint()
+            return
+        await self._connection.send(event)

@@ -12,7 +12,6 @@ from ..exceptions import (
     AcceptConnection,
     ClientError,
     DenyConnection,
-    NotifyError,
     StopConsumer,
 )
 from ..layers.mailbox import Mailbox
@@ -69,6 +68,8 @@ class Connection:
         self._handling = anyio.CancelScope()
         self._begun_at: float | None = None
         self._current = ""  # the type of what is being handled
+        self._broken: Exception | None = None  # what the server's own receive raised
+        self._has_failed = False  # a handler has, and the log says so
         self._end: Event = {"type": self._protocol.leaving, "code": 1006, "reason": ""}
         self._is_left = False
         self._left = anyio.Event()
@@ -100,6 +101,8 @@ class Connection:
             # ASGI, HTTP & WebSocket, "Disconnected client - send exception".
             self._leave()
         except Exception:
+            if not self._protocol.has_client:
+                raise
             # Some servers tell in errors of their own what others tell in an OSError.
             with anyio.move_on_after(NOTICE_TIMEOUT):
                 await self._left.wait()
@@ -125,7 +128,9 @@ class Connection:
 
         Raises:
             Exception: what a handler raised, where the protocol is one that no
-                answer is known for. Of the others the client is told.
+                answer is known for; of the others the client is told. What the
+                disconnect event's handler raises is logged, in every protocol.
+                And what the server's own ``receive`` raised.
         """
         error: Exception | None = None
         self.mailbox.on_close = self._handling.cancel
@@ -142,20 +147,29 @@ class Connection:
             self.mailbox.on_close = None
             with anyio.CancelScope(shield=True):
                 await self._say_goodbye()
-        if error is not None and not self._protocol.leaving:
+        if self._broken is not None:
+            raise self._broken
+        is_ending = isinstance(error, StopConsumer | DenyConnection)
+        if error is not None and not is_ending and not self._protocol.has_answers:
             raise error
 
     async def _read(self) -> None:
         while True:
-            event = await self._receive()
-            if event["type"] == self._protocol.leaving:
+            try:
+                event = await self._receive()
+            except Exception as error:  # a middleware's; servers raise none here
+                self._broken = error
+                self._leave()
+                self._handling.cancel()
+                return
+            if event["type"] == self._protocol.leaving and self._protocol.has_client:
                 if not self.is_closed or self._is_left:
                     self._end = event
                 self._leave()
                 self._left.set()
-                await self.mailbox.put_event(event)
-                return
             await self.mailbox.put_event(event)
+            if event["type"] == self._protocol.leaving:
+                return
 
     async def _handle_all(self) -> Exception | None:
         """Handle what comes until the connection is over; return the error that ended it."""
@@ -168,8 +182,9 @@ class Connection:
             if entry is None:
                 await self.mailbox.wait()
                 continue
-            if entry.is_from_client and entry.message["type"] == self._protocol.leaving:
-                return None
+            if entry.message["type"] == self._protocol.leaving:
+                # Sent through the layer, it is somebody's wish that this connection ends.
+                return None if entry.is_from_client else StopConsumer()
             self._begun_at = self._begun_at or monotonic()
             error = await self._guard(self._handle(entry.message), entry.message["type"])
             if self.is_closed and not self._is_left:
@@ -183,33 +198,41 @@ class Connection:
         """Let the consumer handle something; return what it raised to end the connection."""
         self._current = what
         try:
-            await handling
-        except AcceptConnection:
-            await self.send(accept())
+            try:
+                await handling
+            except AcceptConnection:
+                await self.send(accept())
         except (StopConsumer, DenyConnection) as ending:
             return ending
-        except ClientError as error:
-            logger.info("refused %s: %s", self, error)
-            return error
         except Exception as error:
-            if not self._handling.cancel_called:  # else a thread that was told to stop
+            if isinstance(error, ClientError) and self._protocol.has_client:
+                logger.info("refused %s: %s", self, error)
+            else:
                 self._log_failure(error)
             return error
+        self._current = ""
         return None
 
     async def _tell(self, error: Exception | None) -> None:
         """Tell the client why its connection ends, where it can still be told."""
-        if self.is_closed or (error is None and self.is_answered):
+        if error is None or self.is_closed:
             return
         with anyio.move_on_after(CLOSE_TIMEOUT):
             for event in self._last_words(error):
-                await self.send(event)
+                self._current = event["type"]
+                try:
+                    await self.send(event)
+                except Exception as failure:
+                    if not self._has_failed:  # else most likely for the same cause
+                        self._log_failure(failure)
+                    return
 
-    def _last_words(self, error: Exception | None) -> list[Event]:
+    def _last_words(self, error: Exception) -> list[Event]:
         if not self.is_answered:
-            refused = error if not isinstance(error, StopConsumer) else DenyConnection()
-            return refusal(self.scope, refused or NotifyError())
-        if self.scope["type"] != "websocket":
+            if isinstance(error, StopConsumer) and self.scope["type"] == "websocket":
+                error = DenyConnection()
+            return refusal(self.scope, error)
+        if "websocket.close" not in self._protocol.moves[self._state]:
             return []  # a response cut short is how a client learns that it is not whole
         if isinstance(error, StopConsumer):
             return [close()]
@@ -219,7 +242,7 @@ class Connection:
     async def _say_goodbye(self) -> None:
         """Handle the disconnect event, once, if there was a connection at all."""
         self._state = CLOSED
-        if self._begun_at is None or not self._protocol.leaving:
+        if self._begun_at is None:
             return
         if self.scope["type"] == "websocket":
             seconds = monotonic() - self._begun_at
@@ -231,15 +254,18 @@ class Connection:
                          self._farewell)  # fmt: skip
 
     def _log_cancelled(self) -> None:
-        if self._handling.cancelled_caught and self._is_left:
+        if not self._handling.cancelled_caught or self._broken is not None:
+            return
+        if self._is_left and self._current:
             logger.warning("%s: %s was cancelled, %g s after the client had left",
                            self, self._current, self._grace)  # fmt: skip
 
     def _log_failure(self, error: Exception) -> None:
-        if not self._protocol.leaving:
+        self._has_failed = True
+        if not self._protocol.has_answers and self._current != self._protocol.leaving:
             return  # it is raised to whoever runs this connection
         logger.error("%s: %s failed", self, self._current, exc_info=error)
 
     def __str__(self) -> str:
-        path = self.scope.get("path", "")
-        return f"{self.scope['type']} {path!r} (channel {self.mailbox.channel})"
+        place = self.scope.get("path") or self.scope.get("channel", "")
+        return f"{self.scope['type']} {place!r} (channel {self.mailbox.channel})"

@@ -1,23 +1,27 @@
-"""A consumer of HTTP requests: one response, which may go on for as long as it likes."""
+"""Consumers of HTTP requests: one response, which may go on for as long as it likes."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+import logging
+from collections.abc import Awaitable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, TypeVar
 
-from ..exceptions import MisuseError, TooLarge
-from ..types import Event
-from .base import AsyncConsumer
+from ..exceptions import MisuseError, StopConsumer, TooLarge
+from ..types import Event, Message
+from .base import AsyncConsumer, Consumer, SyncConsumer
 
-__all__ = ["AsyncHttpConsumer"]
+__all__ = ["AsyncHttpConsumer", "HttpConsumer"]
+
+logger = logging.getLogger("asgi_notify.consumers")
+
+Done = TypeVar("Done")
 
 HeaderPairs = Iterable[tuple[bytes | str, bytes | str]]
 
+PUSH = "http.response.push"  # ASGI, "Extensions", section "HTTP/2 Server Push"
 
-class AsyncHttpConsumer(AsyncConsumer):
-    """Handles one HTTP request in ``handle``.
 
-    The consumer ends when its response is complete. A response that ``handle``
-    leaves open (``more_body=True``) goes on until it is completed from the
-    handler of a message, or the client leaves.
+class _Http(Consumer[Done], Generic[Done]):
+    """The one body of the HTTP consumers; ``Done`` tells async from sync.
 
     Attributes:
         max_body_size: bytes of a request's body, over which it is answered 413.
@@ -25,14 +29,15 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     max_body_size: int = 1024 * 1024
     helpers: ClassVar[frozenset[str]] = frozenset(
-        {"disconnect", "handle", "send_body", "send_headers", "send_response"}
+        {"disconnect", "handle", "push", "send_body", "send_headers", "send_response"}
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.body: list[bytes] = []
+        self._body_size = 0  # bytes; adding up the parts at each would be quadratic
 
-    async def handle(self, body: bytes) -> None:
+    def handle(self, body: bytes) -> Done:
         """Called with the whole body of the request; sends the response.
 
         Raises:
@@ -40,55 +45,137 @@ class AsyncHttpConsumer(AsyncConsumer):
         """
         raise NotImplementedError(f"{type(self).__qualname__} has no handle() method; add one")
 
-    async def disconnect(self) -> None:
+    def disconnect(self) -> Done:
         """Called once at the end; nothing can be sent any more."""
+        return self._emit()
 
-    async def send_headers(
+    def send_headers(
         self, *, status: int = 200, headers: HeaderPairs | Mapping[Any, Any] | None = None
-    ) -> None:
+    ) -> Done:
         """Begin the response; the server sends this with the first part of the body.
 
         Args:
             status: the HTTP status.
             headers: pairs of name and value, or a mapping; bytes, or text in Latin-1.
         """
-        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-        encoded = [(_to_bytes(name).lower(), _to_bytes(value)) for name, value in pairs]
-        await self.send({"type": "http.response.start", "status": status, "headers": encoded})
+        start = {"type": "http.response.start", "status": status, "headers": _encoded(headers)}
+        return self._emit(start)
 
-    async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
+    def send_body(self, body: bytes, *, more_body: bool = False) -> Done:
         """Send a part of the body, the last one unless ``more_body``.
 
         Raises:
             TypeError: it is not bytes.
         """
-        if not isinstance(body, bytes):
-            raise TypeError(f"a body is bytes, not {type(body).__name__}: use text.encode()")
-        await self.send({"type": "http.response.body", "body": body, "more_body": more_body})
+        _require_bytes(body)
+        return self._emit({"type": "http.response.body", "body": body, "more_body": more_body})
 
-    async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
-        """Send a whole response; ``headers`` as in `send_headers`."""
-        await self.send_headers(status=status, **kwargs)
-        await self.send_body(body)
+    def push(self, path: str, headers: HeaderPairs | Mapping[Any, Any] = ()) -> Done:
+        """Have the server push what it answers at another path, before the client asks for it.
 
-    async def http_request(self, message: Event) -> None:
+        Where the server offers no HTTP/2 server push, it does nothing, and the
+        log says so once for each class. Browsers have given push up.
+
+        Args:
+            path: with its first slash.
+            headers: of the request that the server makes to itself.
+
+        Source: ASGI, "Extensions", section "HTTP/2 Server Push".
+        """
+        if PUSH not in (self.scope.get("extensions") or {}):
+            _log_no_push(type(self))
+            return self._emit()
+        return self._emit({"type": PUSH, "path": path, "headers": _encoded(headers)})
+
+    def http_request(self, message: Event) -> Done:
         """Gather the body, and call ``handle`` when it is there."""
-        self.body.append(message.get("body", b""))
-        size = sum(map(len, self.body))
-        if size > self.max_body_size:
+        part = message.get("body", b"")
+        self.body.append(part)
+        self._body_size += len(part)
+        if self._body_size > self.max_body_size:
             raise TooLarge(f"the body is over the limit of {self.max_body_size} bytes")
         if message.get("more_body", False):
-            return
-        await self.handle(b"".join(self.body))
+            return self._emit()
+        return self.handle(b"".join(self.body))
+
+    def http_disconnect(self, message: Event) -> Done:
+        """Handle the end of the request."""
+        return self.disconnect()
+
+    async def dispatch(self, message: Message) -> None:
+        """Pass an event or a message to its handler, and see that a request gets an answer."""
+        is_request = message["type"] == "http.request"
+        try:
+            # The sync or async class that stands beside this one has the body.
+            await super().dispatch(message)  # type: ignore[safe-super]
+        except StopConsumer:
+            if self._connection.is_answered or not is_request:
+                raise
+        if is_request and not message.get("more_body", False):
+            self._require_response()
+
+    def _require_response(self) -> None:
         if not self._connection.is_answered:
             raise MisuseError(
                 f"{type(self).__qualname__}.handle() sent no response: call send_response()"
             )
 
-    async def http_disconnect(self, message: Event) -> None:
-        """Handle the end of the request."""
-        await self.disconnect()
+
+class AsyncHttpConsumer(_Http[Awaitable[None]], AsyncConsumer):
+    """Handles one HTTP request in ``handle``.
+
+    The consumer ends when its response is complete. A response that ``handle``
+    leaves open (``more_body=True``) goes on until it is completed from the
+    handler of a message, or the client leaves. Messages are handled one at a
+    time, once ``handle`` has returned.
+
+    Attributes:
+        max_body_size: bytes of a request's body, over which it is answered 413.
+    """
+
+    async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
+        """Send a whole response; ``headers`` as in `send_headers`.
+
+        Raises:
+            TypeError: the body is not bytes; then nothing was sent.
+        """
+        _require_bytes(body)
+        await self.send_headers(status=status, **kwargs)
+        await self.send_body(body)
+
+
+class HttpConsumer(_Http[None], SyncConsumer):
+    """`AsyncHttpConsumer` with plain functions, run in worker threads."""
+
+    def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
+        """Send a whole response; ``headers`` as in `send_headers`.
+
+        Raises:
+            TypeError: the body is not bytes; then nothing was sent.
+        """
+        _require_bytes(body)
+        self.send_headers(status=status, **kwargs)
+        self.send_body(body)
+
+
+def _encoded(headers: HeaderPairs | Mapping[Any, Any] | None) -> list[tuple[bytes, bytes]]:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    return [(_to_bytes(name).lower(), _to_bytes(value)) for name, value in pairs]
 
 
 def _to_bytes(value: bytes | str) -> bytes:
     return value if isinstance(value, bytes) else value.encode("latin-1")
+
+
+def _require_bytes(body: bytes) -> None:
+    if not isinstance(body, bytes):
+        raise TypeError(f"a body is bytes, not {type(body).__name__}: use text.encode()")
+
+
+@lru_cache(maxsize=256)  # once for each class
+def _log_no_push(cls: type) -> None:
+    logger.info(
+        "%s.push() does nothing here: the server offers no HTTP/2 server push; "
+        "a Link header with rel=preload reaches every browser",
+        cls.__qualname__,
+    )

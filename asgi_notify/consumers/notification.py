@@ -4,12 +4,12 @@ import json
 import logging
 from typing import ClassVar
 
-from ..exceptions import InvalidName, NoRouteFound
+from ..exceptions import InvalidMessage, InvalidName, NoRouteFound
 from ..names import require_group_name
 from ..types import Message
 from .websocket import AsyncWebsocketConsumer
 
-__all__ = ["NotificationConsumer", "room_group"]
+__all__ = ["NotificationConsumer", "as_text", "room_group"]
 
 logger = logging.getLogger("asgi_notify.notifications")
 
@@ -26,6 +26,22 @@ def room_group(room_name: object) -> str:
         raise NoRouteFound(f"there is no room {str(room_name)[:20]}...: {error}") from error
 
 
+def as_text(data: object) -> str:
+    """The text frame that carries a notification's data: text as it is, anything else as JSON.
+
+    Raises:
+        InvalidMessage: no frame can carry it.
+    """
+    try:
+        if not isinstance(data, str):
+            return json.dumps(data, allow_nan=False)
+        if not data.isascii():
+            data.encode()  # half of a surrogate pair, which JSON may spell, is no text
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessage(f"its data cannot be sent as text or JSON: {error}") from error
+    return data
+
+
 class NotificationConsumer(AsyncWebsocketConsumer):
     """Sends its client what the group ``user_<room_name>`` is sent.
 
@@ -40,7 +56,7 @@ class NotificationConsumer(AsyncWebsocketConsumer):
     """
 
     max_message_size = 16 * 1024  # bytes; a client has little to say here
-    helpers: ClassVar[frozenset[str]] = frozenset({"client_message"})
+    helpers: ClassVar[frozenset[str]] = frozenset({"client_message", "send_error"})
 
     room_name: object
     room_group_name: str
@@ -58,8 +74,13 @@ class NotificationConsumer(AsyncWebsocketConsumer):
                 "a notification to %s has no 'data'; it was passed over", self.scope["path"]
             )
             return
-        data = event["data"]
-        await self.send(text_data=data if isinstance(data, str) else json.dumps(data))
+        try:
+            text = as_text(event["data"])
+        except InvalidMessage as error:
+            # The sender's mistake, which must not cost its readers their connections.
+            logger.error("a notification to %s was passed over: %s", self.scope["path"], error)
+            return
+        await self.send(text_data=text)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data == "ping":

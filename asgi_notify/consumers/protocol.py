@@ -13,12 +13,19 @@ class Protocol(NamedTuple):
 
     Attributes:
         moves: state -> type of a sent event -> next state. A connection begins
-            in the first state; what it sends in the last one goes nowhere.
+            in the first state; what it sends in the last one goes nowhere. A
+            type with ``...`` stands for an event that says that more follows.
         leaving: the type of the event that tells that the client is gone.
+        has_client: whether somebody is at the other end. Else what tells of the
+            end stands behind the last event, and hurries nobody.
+        has_answers: whether it is known how to tell of an error. Else an error
+            is raised to whoever runs the connection.
     """
 
     moves: dict[str, dict[str, str]]
     leaving: str
+    has_client: bool = True
+    has_answers: bool = True
 
     @property
     def start(self) -> str:
@@ -32,11 +39,15 @@ class Protocol(NamedTuple):
             MisuseError: the event's turn is another one; the sentence says which.
         """
         kind = event["type"]
-        following = self.moves[state].get(kind)
+        moves = self.moves[state]
+        following = moves.get(kind)
+        if following == state:  # one more frame, the usual case, at the least cost
+            return state
         if following is not None:
-            last_part = kind.endswith("response.body") and not event.get("more_body", False)
-            return CLOSED if last_part else following
-        turns = [turn for turn, moves in self.moves.items() if kind in moves]
+            has_more = any(event.get(key, False) for key in _MORE)
+            return moves.get(f"{kind}...", following) if has_more else following
+        # The first word of a turn is all that a reader of the error needs.
+        turns = dict.fromkeys(turn.split()[0] for turn, moves in self.moves.items() if kind in moves)
         if not turns:
             return state  # an extension of the server's: it knows whether this is right
         raise MisuseError(
@@ -47,7 +58,12 @@ class Protocol(NamedTuple):
 
 CLOSED = "closed"
 
-# ASGI, HTTP & WebSocket: the order of send events, and "WebSocket Denial Response".
+# The keys of events that say that more follows.
+_MORE = ("more_body", "more_trailers", "trailers")
+
+# ASGI, HTTP & WebSocket: the order of send events. Extensions: "WebSocket Denial
+# Response", "Path Send", "Zero Copy Send", "HTTP Trailers". What may be sent at
+# any time, such as "http.response.push", is in no table.
 WEBSOCKET = Protocol(
     {
         "connecting": {
@@ -55,7 +71,10 @@ WEBSOCKET = Protocol(
             "websocket.close": CLOSED,
             "websocket.http.response.start": "denying",
         },
-        "denying": {"websocket.http.response.body": "denying"},
+        "denying": {
+            "websocket.http.response.body": CLOSED,
+            "websocket.http.response.body...": "denying",
+        },
         "open": {"websocket.send": "open", "websocket.close": CLOSED},
         CLOSED: {},
     },
@@ -63,13 +82,34 @@ WEBSOCKET = Protocol(
 )
 HTTP = Protocol(
     {
-        "requested": {"http.response.start": "responding"},
-        "responding": {"http.response.body": "responding"},
+        "requested": {
+            "http.response.start": "responding",
+            "http.response.start...": "responding before trailers",
+        },
+        "responding": {
+            "http.response.body": CLOSED,
+            "http.response.body...": "responding",
+            "http.response.zerocopysend": CLOSED,
+            "http.response.zerocopysend...": "responding",
+            "http.response.pathsend": CLOSED,
+        },
+        "responding before trailers": {
+            "http.response.body": "trailing",
+            "http.response.body...": "responding before trailers",
+            "http.response.zerocopysend": "trailing",
+            "http.response.zerocopysend...": "responding before trailers",
+            "http.response.pathsend": "trailing",
+        },
+        "trailing": {
+            "http.response.trailers": CLOSED,
+            "http.response.trailers...": "trailing",
+        },
         CLOSED: {},
     },
     "http.disconnect",
 )
-OTHER = Protocol({"open": {}, CLOSED: {}}, "")
+# What a worker runs for one message; an error has been told when it is in the log.
+CHANNEL = Protocol({"open": {}, CLOSED: {}}, "channel.disconnect", has_client=False)
 
 _HINTS = {
     ("connecting", "websocket.send"): ": call accept() first",
@@ -78,6 +118,15 @@ _HINTS = {
 }
 
 
+_KNOWN = {"websocket": WEBSOCKET, "http": HTTP, "channel": CHANNEL}
+
+
 def protocol_of(scope_type: str) -> Protocol:
-    """The protocol of a scope type; of an unknown one, a protocol without rules."""
-    return {"websocket": WEBSOCKET, "http": HTTP}.get(scope_type, OTHER)
+    """The protocol of a scope type.
+
+    Of an unknown one, such as ``"line"``, a protocol without rules, whose
+    client is gone when ``line.disconnect`` comes.
+    """
+    return _KNOWN.get(scope_type) or Protocol(
+        {"open": {}, CLOSED: {}}, f"{scope_type}.disconnect", has_answers=False
+    )

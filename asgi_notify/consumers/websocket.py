@@ -1,7 +1,8 @@
 """Consumers of WebSockets: connect, receive and disconnect instead of bare events."""
 
 import json
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
 from .. import asgi
@@ -150,7 +151,9 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
     async def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
     ) -> None:
-        content = await self.decode_json(_require_text(text_data))
+        text = _require_text(text_data)
+        with _reading():
+            content = await self.decode_json(text)
         await self.receive_json(content, **kwargs)
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
@@ -162,8 +165,12 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
-        """What the text of a frame holds."""
-        return _decode(text_data)
+        """What the text of a frame holds.
+
+        Raises:
+            ValueError: it is no JSON; the client is closed with 4400.
+        """
+        return json.loads(text_data)
 
     @classmethod
     async def encode_json(cls, content: Any) -> str:
@@ -179,7 +186,10 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
     ) -> None:
-        self.receive_json(self.decode_json(_require_text(text_data)), **kwargs)
+        text = _require_text(text_data)
+        with _reading():
+            content = self.decode_json(text)
+        self.receive_json(content, **kwargs)
 
     def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Called with what each frame of the client holds; does nothing, unless overridden."""
@@ -190,8 +200,12 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 
     @classmethod
     def decode_json(cls, text_data: str) -> Any:
-        """What the text of a frame holds."""
-        return _decode(text_data)
+        """What the text of a frame holds.
+
+        Raises:
+            ValueError: it is no JSON; the client is closed with 4400.
+        """
+        return json.loads(text_data)
 
     @classmethod
     def encode_json(cls, content: Any) -> str:
@@ -205,8 +219,10 @@ def _require_text(text: str | None) -> str:
     return text
 
 
-def _decode(text: str) -> Any:
+@contextmanager
+def _reading() -> Iterator[None]:
+    """What cannot be decoded, by whatever code, is the client's fault."""
     try:
-        return json.loads(text)
+        yield
     except (ValueError, RecursionError) as error:
         raise ClientError(f"the frame is no JSON: {error}") from error

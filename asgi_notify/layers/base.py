@@ -125,6 +125,8 @@ class BaseChannelLayer(ABC):
         """Make a channel of its own for one consumer, and return its mailbox.
 
         Raises:
+            ConfigurationError: there is no such policy.
+            InvalidName: the prefix has characters that a name may not have.
             LayerClosed: the layer is shutting down.
             MisuseError: the layer's consumers live in another event loop.
         """
@@ -149,6 +151,7 @@ class BaseChannelLayer(ABC):
             InvalidName: the channel cannot be called that.
             InvalidMessage: the message has no usable type or cannot be encoded.
             ChannelFull: the channel is at its capacity.
+            LayerClosed: it is a consumer's, and the layer is shutting down.
         """
 
     @abstractmethod

@@ -1,17 +1,21 @@
 """The channels and groups of this process: where a group message meets its members."""
 
 import secrets
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import count
 from typing import NamedTuple
 
-from ..exceptions import ChannelFull
+from ..exceptions import ChannelFull, LayerClosed
+from ..names import require_channel_name
 from ..types import Message
 from .mailbox import Entry, Mailbox, Overflow
 
 __all__ = ["Hub", "Offered"]
+
+_CONSUMER = "c"  # after the "!" in the name of a consumer's channel
 
 SWEEP_AT = 1000  # mailboxes without a consumer before the first look for forgotten ones
 
@@ -47,7 +51,7 @@ class Hub:
     ) -> None:
         self.drops: Counter[str] = Counter()
         self._get_capacity = get_capacity
-        self._expiry = expiry
+        self._expiry = min(expiry, sys.float_info.max)  # infinity stands for a client's event
         self._clock = clock
         self._mailboxes: dict[str, Mailbox] = {}
         self._groups: dict[str, set[Mailbox]] = {}
@@ -56,9 +60,14 @@ class Hub:
         self._process = secrets.token_hex(4)
         self._numbers = count(1)
 
-    def new_name(self, prefix: str) -> str:
-        """A channel name that nobody else has: ``prefix.process!number``."""
-        return f"{prefix.rstrip('.')}.{self._process}!{next(self._numbers)}"
+    def new_name(self, prefix: str, kind: str = "") -> str:
+        """A channel name that nobody else has: ``prefix.process!number``.
+
+        Raises:
+            InvalidName: with this prefix it would be no name.
+        """
+        name = f"{prefix.rstrip('.')}.{self._process}!{kind}{next(self._numbers)}"
+        return require_channel_name(name)
 
     # Consumers' mailboxes.
 
@@ -69,20 +78,31 @@ class Hub:
 
     def attach(self, prefix: str, overflow: Overflow) -> Mailbox:
         """Make the mailbox of one consumer; it lives until `detach`."""
-        mailbox = self._make(self.new_name(prefix), overflow)
+        mailbox = self._make(self.new_name(prefix, _CONSUMER), overflow)
         self._attached.add(mailbox)
         return mailbox
 
+    def _has_left(self, channel: str) -> bool:
+        """Whether the channel is one of a consumer that was detached."""
+        return f".{self._process}!{_CONSUMER}" in channel and channel not in self._mailboxes
+
     def detach(self, mailbox: Mailbox) -> None:
-        """Take a consumer's mailbox out of all its groups and forget it."""
+        """Take a consumer's mailbox out of all its groups and forget it; once is enough."""
+        if mailbox not in self._attached:
+            return
         for group in tuple(mailbox.groups):
             self._leave(group, mailbox)
         if mailbox.unread:
             self.drops["left"] += mailbox.unread
-        self._attached.discard(mailbox)
-        self._mailboxes.pop(mailbox.channel, None)
+        self._attached.remove(mailbox)
+        del self._mailboxes[mailbox.channel]
 
     # Channels.
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a consumer lives or somebody waits for a message."""
+        return bool(self._attached) or any(box.is_read for box in self._mailboxes.values())
 
     def mailbox(self, channel: str) -> Mailbox:
         """The mailbox of a channel, made where there is none."""
@@ -101,23 +121,32 @@ class Hub:
     def send(self, channel: str, entry: Entry) -> bool:
         """Put a message into one mailbox; False asks to do it again after a turn of the loop.
 
+        A message to a consumer that has left is counted as lost.
+
         Raises:
             ChannelFull: it did not take the message.
+            LayerClosed: its consumer is told to end, since the layer shuts down.
         """
+        if self._has_left(channel):
+            self.drops["left"] += 1
+            return True
         mailbox = self.mailbox(channel)
         taken = mailbox.offer(entry)
         if taken is False:
+            if isinstance(mailbox.error, LayerClosed):
+                raise LayerClosed(f"{channel} takes no more messages: {mailbox.error}")
             raise ChannelFull(
-                f"{channel} holds {mailbox.unread} unread messages, its capacity is "
-                f"{mailbox.capacity}; read it faster, send less, or raise the layer's "
-                "channel_capacity"
+                f"{channel} takes no more than {mailbox.capacity} unread messages, its "
+                "capacity; read it faster, send less, or raise the layer's channel_capacity"
             )
         return taken is True
 
     # Groups.
 
     def group_add(self, group: str, channel: str) -> None:
-        """Put a channel into a group; once is enough."""
+        """Put a channel into a group; once is enough, and too late if its consumer has left."""
+        if self._has_left(channel):
+            return
         mailbox = self.mailbox(channel)
         mailbox.groups.add(group)
         self._groups.setdefault(group, set()).add(mailbox)
@@ -156,12 +185,16 @@ class Hub:
         return Offered(reached, dropped, late)
 
     def clear(self) -> None:
-        """Forget all groups, and all messages and channels but the consumers' own."""
+        """Forget all groups and messages, and the channels that nobody reads."""
         for mailbox in self._mailboxes.values():
             mailbox.groups.clear()
             mailbox.forget()
         self._groups.clear()
-        self._mailboxes = {mailbox.channel: mailbox for mailbox in self._attached}
+        self._mailboxes = {
+            channel: mailbox
+            for channel, mailbox in self._mailboxes.items()
+            if mailbox in self._attached or mailbox.is_read
+        }
 
     def _make(self, channel: str, overflow: Overflow) -> Mailbox:
         if len(self._mailboxes) - len(self._attached) >= self._sweep_at:

@@ -125,19 +125,18 @@ class Mailbox:
             return False
         if self._readers and self._waiting is None:
             return None
+        # At most the few events that the client may send ahead stand before it.
+        oldest = next(i for i, item in enumerate(self._items) if not item.is_from_client)
+        if self._items[oldest].expires_at <= self._clock():
+            self.expire()
+            return self.offer(entry)
         self._lose("full", 1)
         if self.overflow == "drop_oldest":
-            return self._replace_oldest(entry)
+            del self._items[oldest]
+            self._items.append(entry)
+            return True
         if self.overflow == "disconnect":
             self.close(ChannelFull(f"the mailbox of {self.channel} is full"))
-        return False
-
-    def _replace_oldest(self, entry: Entry) -> bool:
-        for index, waiting in enumerate(self._items):
-            if not waiting.is_from_client:
-                del self._items[index]
-                self._items.append(entry)
-                return True
         return False
 
     async def put_event(self, event: Event) -> None:
@@ -156,6 +155,7 @@ class Mailbox:
         self._error = error
         self._lose("closed", self.unread)
         self._items.clear()
+        self._events = 0
         self._wake()
         if self.on_close is not None:
             self.on_close()
@@ -192,6 +192,8 @@ class Mailbox:
             await self._waiting.wait()
         finally:
             self._readers -= 1
+            if not self._readers:
+                self._waiting = None  # the next reader may come from another event loop
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 import anyio
+import anyio.to_thread
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ..exceptions import LayerClosed, MisuseError
@@ -14,9 +15,11 @@ from ..sync import Home
 from ..types import Message
 from .base import CAPACITY, EXPIRY, BaseChannelLayer, Sent
 from .hub import Hub, Offered
-from .mailbox import Entry, Mailbox, Overflow
+from .mailbox import Entry, Mailbox, Overflow, require_overflow
 
 __all__ = ["InMemoryChannelLayer"]
+
+_SHUT_DOWN = "the server is shutting down; come back in a moment"
 
 DRAIN_TIMEOUT = 10.0  # seconds that consumers get to end when the layer closes
 
@@ -60,25 +63,35 @@ class InMemoryChannelLayer(BaseChannelLayer):
         pass  # there is nothing to connect to
 
     async def close(self) -> None:
-        await self._run(self._close_mailboxes)
-        if self._closing is not None:
-            with anyio.move_on_after(DRAIN_TIMEOUT):
-                await self._closing.wait()
-        self._closing = None
+        home = self._home
+        if home is None or home.is_over:
+            self._forget_consumers()
+        elif home.is_here:
+            await self._drain()
+        else:
+            await anyio.to_thread.run_sync(home.wait_for, self._drain)
         await self.flush()
 
-    def _close_mailboxes(self) -> None:
+    async def _drain(self) -> None:
+        """Close the consumers' mailboxes, and wait in their loop until they have ended."""
         if not self.hub.attached:
             return
-        self._closing = anyio.Event()
+        drained = self._closing = self._closing or anyio.Event()
         for mailbox in self.hub.attached:
-            mailbox.close(LayerClosed("the server is shutting down; come back in a moment"))
+            mailbox.close(LayerClosed(_SHUT_DOWN))
+        try:
+            with anyio.move_on_after(DRAIN_TIMEOUT):
+                await drained.wait()
+        finally:
+            if not drained.statistics().tasks_waiting:  # of several who close, the last
+                self._closing = None
 
     async def attach(self, prefix: str = "specific", overflow: Overflow | None = None) -> Mailbox:
         if self._closing is not None:
-            raise LayerClosed("the server is shutting down; come back in a moment")
+            raise LayerClosed(_SHUT_DOWN)
+        policy = require_overflow(overflow or self.overflow)
         self._settle()
-        return self.hub.attach(require_channel_name(prefix), overflow or self.overflow)
+        return self.hub.attach(require_channel_name(prefix), policy)
 
     def detach(self, mailbox: Mailbox) -> None:
         self.hub.detach(mailbox)
@@ -136,7 +149,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
             return func(*args, **kwargs)
         try:
             return await home.call(func, *args, **kwargs)
-        except anyio.RunFinishedError:  # a loop that is over has no consumers
+        except anyio.RunFinishedError:
+            self._forget_consumers()
             return func(*args, **kwargs)
 
     def _settle(self) -> None:
@@ -144,11 +158,15 @@ class InMemoryChannelLayer(BaseChannelLayer):
         here = Home()
         if here == self._home:
             return
-        if self._home is not None and self.hub.attached and not self._home.is_over:
+        if self._home is not None and self.hub.is_read and not self._home.is_over:
             raise MisuseError(
                 "this layer's consumers run in another event loop; give each loop its own "
                 "InMemoryChannelLayer, or share one through a server such as Valkey"
             )
+        self._forget_consumers()
+        self._home = here
+
+    def _forget_consumers(self) -> None:
+        """Let go of those that an event loop left behind when it ended."""
         for mailbox in self.hub.attached:
             self.hub.detach(mailbox)
-        self._home = here

@@ -37,10 +37,15 @@ def layer_from_url(url: str) -> BaseChannelLayer:
         InvalidChannelLayerError: the scheme or an option is not known, or an
             option's value makes no sense.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidChannelLayerError(f"{url!r} is no URL: {error}") from error
     if parts.scheme not in ENGINES:
         known = ", ".join(f"{scheme}://" for scheme in sorted(ENGINES))
-        raise InvalidChannelLayerError(f"no channel layer for {url!r}; known are {known}")
+        # The rest of a URL may hold a password, which is not for a log.
+        name = f"{parts.scheme}://" if parts.scheme else url
+        raise InvalidChannelLayerError(f"no channel layer for {name!r}; known are {known}")
     if parts.netloc or parts.path.strip("/"):
         raise InvalidChannelLayerError(
             f"{url!r} names a place, but {parts.scheme}:// lives in this process; "
@@ -103,7 +108,8 @@ class ChannelLayerManager:
             InvalidChannelLayerError: none was set.
         """
         if alias == DEFAULT_CHANNEL_LAYER and alias not in self._layers:
-            self._layers[alias] = layer_from_url(Settings.from_environ(os.environ).layer)
+            made = layer_from_url(Settings.from_environ(os.environ).layer)
+            return self._layers.setdefault(alias, made)  # another thread may have been first
         if alias not in self._layers:
             raise InvalidChannelLayerError(
                 f"no channel layer {alias!r}; there are {', '.join(sorted(self._layers)) or 'none'}"
@@ -133,7 +139,7 @@ class ChannelLayerManager:
         """Open the default layer and all that were set; close them at the end."""
         self[DEFAULT_CHANNEL_LAYER]
         async with AsyncExitStack() as stack:
-            for layer in self._layers.values():
+            for layer in tuple(self._layers.values()):
                 await stack.enter_async_context(layer)
             yield
 

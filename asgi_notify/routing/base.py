@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, cast, runtime_checkable
 from ..exceptions import RouteError
 from ..types import ASGIApp, Scope
 
-__all__ = ["Entry", "Match", "Router", "Row", "Target", "as_app", "find_router", "walk"]
+__all__ = ["Entry", "Match", "Router", "Row", "Target", "as_app", "find_router", "unwrap", "walk"]
 
 
 class Match(NamedTuple):
@@ -65,10 +65,11 @@ _MAX_MIDDLEWARE = 100  # wrappers; no stack is deeper, but a mock's ``inner`` ne
 
 def find_router(app: object) -> Router | None:
     """The router that the app is, or wraps: see `Router`."""
-    return next((part for part in _unwrap(app) if isinstance(part, Router)), None)
+    return next((part for part in unwrap(app) if isinstance(part, Router)), None)
 
 
-def _unwrap(app: object) -> Iterator[object]:
+def unwrap(app: object) -> Iterator[object]:
+    """Yield the app, then what it wraps as its ``inner``, and so on."""
     for _ in range(_MAX_MIDDLEWARE):
         yield app
         app = getattr(app, "inner", None)
@@ -136,7 +137,7 @@ def walk(
     """Yield a row for each app behind this one, through routers, includes and middleware."""
     router = find_router(app)
     if router is None:
-        *_, innermost = _unwrap(app)
+        *_, innermost = unwrap(app)
         yield Row(protocol, route, innermost, name)
     else:
         yield from router.walk(protocol, route)

@@ -1,12 +1,12 @@
 """The entries of a router's list: what they match and where they lead."""
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 from ..exceptions import RouteError
+from ..loading import load_routes, routes_of
 from ..types import ASGIApp, Scope
 from .base import Entry, Match, Router, Row, Target, walk
 from .patterns import (
@@ -19,6 +19,8 @@ from .patterns import (
 )
 
 __all__ = ["Include", "Route", "as_entries", "first_match", "include", "path", "re_path"]
+
+_ATTRIBUTE = "urlpatterns"  # what Django calls a module's list of routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +153,13 @@ def include(routes: str | ModuleType | Entry | Sequence[Entry]) -> Include:
         RouteError: the name cannot be imported, or leads to no entries.
     """
     if isinstance(routes, str):
-        loaded = _load(routes)
+        loaded = load_routes(routes, _ATTRIBUTE)
         try:
             return Include(as_entries(loaded))
         except RouteError as error:
             raise RouteError(f"include({routes!r}): {error}") from error
     if isinstance(routes, ModuleType):
-        return Include(as_entries(_attribute(routes, "urlpatterns", routes.__name__)))
+        return Include(as_entries(routes_of(routes, _ATTRIBUTE, routes.__name__)))
     return Include(as_entries(routes))
 
 
@@ -184,43 +186,3 @@ def first_match(entries: Sequence[Entry], scope: Scope) -> Match | None:
         if match is not None:
             return match
     return None
-
-
-def _load(name: str) -> object:
-    module_name, colon, attribute = name.partition(":")
-    module = _find_module(module_name, name)
-    if module is None and not colon:
-        module_name, _, attribute = name.rpartition(".")
-        module = _find_module(module_name, name)
-    if module is None:
-        raise RouteError(
-            f"include({name!r}): there is no module {module_name!r}; give "
-            "'package.module.attribute', or a module that has urlpatterns"
-        )
-    found = _attribute(module, attribute or "urlpatterns", name)
-    if isinstance(found, ModuleType):
-        return _attribute(found, "urlpatterns", name)
-    return found
-
-
-def _find_module(module_name: str, name: str) -> ModuleType | None:
-    """Import a module; None if there is none of that name."""
-    if not all(part.isidentifier() for part in module_name.split(".")):
-        return None
-    try:
-        return importlib.import_module(module_name)
-    except Exception as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None and f"{module_name}.".startswith(f"{missing}."):
-            return None
-        raise RouteError(f"include({name!r}): importing {module_name!r} failed: {error}") from error
-
-
-def _attribute(module: ModuleType, attribute: str, name: str) -> object:
-    try:
-        return getattr(module, attribute)
-    except AttributeError as error:
-        raise RouteError(
-            f"include({name!r}): module {module.__name__!r} has no {attribute!r}; "
-            "define that list of routes there, or name another"
-        ) from error

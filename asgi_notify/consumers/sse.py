@@ -1,0 +1,147 @@
+"""A consumer of server-sent events: an HTTP response that brings one event after the other."""
+
+import logging
+from typing import Any, ClassVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .. import sse
+from ..asgi import header
+from ..exceptions import MethodNotAllowed
+from ..types import Event, Receive, Scope, Send
+from .http import AsyncHttpConsumer
+
+__all__ = ["AsyncSseConsumer"]
+
+logger = logging.getLogger("asgi_notify.consumers")
+
+
+class AsyncSseConsumer(AsyncHttpConsumer):
+    """Brings events to a browser's ``EventSource``, or to any other reader of such a stream.
+
+    ``connect`` joins groups; the handlers of their messages call `send_event`.
+    The stream goes on until the client leaves, or until `send_body` completes
+    it; a browser comes back from either by itself. ``disconnect`` runs once if
+    ``connect`` was called. A method other than GET is answered 405.
+
+    Attributes:
+        last_event_id: the id of the last event that the client has got in an
+            earlier stream, or None; any client can write one.
+        keep_alive: seconds without an event after which a comment is sent, so
+            that no proxy takes the stream for dead. Also while a handler runs.
+        retry: milliseconds that a browser waits before it comes back; where
+            None, its own time.
+    """
+
+    keep_alive: float = 15.0  # HTML, section 9.2.7 "Authoring notes": "every 15 seconds or so"
+    retry: int | None = None
+    helpers: ClassVar[frozenset[str]] = frozenset({"connect", "send_comment", "send_event"})
+
+    last_event_id: str | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._has_begun = False  # connect was called
+        self._sending = anyio.Lock(fast_acquire=True)
+        self._sent_at = 0.0  # on the event loop's clock, in seconds
+
+    async def connect(self) -> None:
+        """Called with each request; joins groups, and may send what the client has missed.
+
+        Before the first event is sent, a `ClientError` or `DenyConnection`
+        refuses the request with its status. To have browsers stop coming back,
+        ``await self.send_response(204, b"")``.
+        """
+
+    async def disconnect(self) -> None:
+        """Called once at the end, if ``connect`` was; nothing can be sent any more."""
+
+    async def send_event(
+        self,
+        data: str | None,
+        *,
+        event: str | None = None,
+        id: str | None = None,
+        retry: int | None = None,
+    ) -> None:
+        """Send one event, whole; after the end of the connection, do nothing.
+
+        Args: as of `asgi_notify.sse.event`.
+
+        Raises:
+            InvalidMessage: no event can carry one of these.
+            TypeError: one of these is no text, or ``retry`` is no whole number.
+        """
+        await self._write(sse.event(data, event=event, id=id, retry=retry))
+
+    async def send_comment(self, text: str = "") -> None:
+        """Send what a browser passes over.
+
+        Raises:
+            InvalidMessage: it is no Unicode text.
+            TypeError: it is no text.
+        """
+        await self._write(sse.comment(text))
+
+    async def handle(self, body: bytes) -> None:
+        if self.scope["method"] != "GET":
+            raise MethodNotAllowed("GET")
+        self.last_event_id = _last_event_id(self.scope)
+        self._has_begun = True
+        await self.connect()
+        if not self._connection.is_answered:
+            await self._open()
+
+    async def http_disconnect(self, message: Event) -> None:
+        if self._has_begun:
+            await self.disconnect()
+
+    async def _open(self) -> None:
+        """Send something at once: a server sends the headers only with the first part."""
+        if self.retry is None:
+            await self.send_comment()
+        else:
+            await self.send_event(None, retry=self.retry)
+
+    async def _write(self, chunk: bytes) -> None:
+        if not self._connection.is_answered:
+            await self.send_headers(headers=sse.HEADERS)
+            self._tasks.start_soon(self._keep_alive)
+        await self.send_body(chunk, more_body=True)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_alone(event: Event) -> None:
+            async with self._sending:
+                await send(event)
+            self._sent_at = anyio.current_time()
+
+        failure: Exception | None = None
+        self._tasks: TaskGroup
+        async with anyio.create_task_group() as self._tasks:
+            try:
+                await super()._live(scope, receive, send_alone)
+            except Exception as error:  # raised outside, where no group wraps it
+                failure = error
+            self._tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _keep_alive(self) -> None:
+        while not self._connection.is_closed:
+            silent_for = anyio.current_time() - self._sent_at
+            if silent_for < self.keep_alive:
+                await anyio.sleep(self.keep_alive - silent_for)
+                continue
+            try:
+                await self.send_comment()
+            except Exception as error:
+                # The next event fails the same way, and ends the connection.
+                logger.error("%s: a comment failed", self._connection, exc_info=error)
+                return
+
+
+def _last_event_id(scope: Scope) -> str | None:
+    # HTML, section 9.2.3: a browser sends the id in UTF-8.
+    sent = header(scope, b"last-event-id") or ""
+    return sent.encode("latin-1").decode(errors="replace") or None

@@ -1,0 +1,152 @@
+"""The default application: what it serves where, and to whom."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from asgi_lifespan import LifespanManager
+
+from asgi_notify import ConfigurationError, InMemoryChannelLayer, Settings, channel_layers
+from asgi_notify.app import application, make_application
+from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
+from asgi_notify.types import ASGIApp
+
+pytestmark = pytest.mark.anyio
+
+ORIGIN = "https://shop.example"
+NONE: Mapping[str, str] = {}
+
+
+@pytest.fixture(autouse=True)
+def layer() -> Iterator[InMemoryChannelLayer]:
+    layer = InMemoryChannelLayer()
+    old = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.set("default", old)
+
+
+@pytest.fixture
+def app() -> ASGIApp:
+    return make_application(Settings(allowed_origins=(ORIGIN,), max_body_size=100))
+
+
+async def request(
+    app: Any, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] = NONE
+) -> tuple[int, bytes, dict[bytes, bytes]]:
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    async with HttpCommunicator(app, method, path, body, pairs) as client:
+        response = await client.get_response()
+    return response["status"], response["body"], dict(response["headers"])
+
+
+BODY = b'{"data": "hello"}'
+
+
+async def test_a_notification_goes_from_a_post_to_the_socket(app: ASGIApp) -> None:
+    async with WebsocketCommunicator(app, "/notifications/42/") as client:
+        assert await client.connect() == (True, None)
+        status, body, _ = await request(app, "POST", "/notifications/42/", BODY)
+        assert (status, json.loads(body)) == (202, {"reached": 1})
+        assert await client.receive_from() == "hello"
+        await client.send_to("ping")
+        assert await client.receive_from() == "pong"
+
+
+async def test_it_works_from_startup_to_shutdown(
+    app: Any, anyio_backend: str, layer: InMemoryChannelLayer
+) -> None:
+    async with LifespanManager(app) as manager:
+        assert (await request(manager.app, "GET", "/healthz"))[0] == 200
+        client = WebsocketCommunicator(app, "/notifications/1/")
+        assert (await client.connect())[0]
+    # The shutdown has closed the socket, and waited for its end.
+    assert (await client.receive_output())["code"] == 1012
+    assert layer.hub.attached == frozenset()
+
+
+async def test_it_is_served_through_httpx_as_any_asgi_app_is(app: Any) -> None:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        # httpx's scope names the server by its host, which is this machine's.
+        answer = await client.post("/notifications/42/", json={"data": "hello"})
+        assert (answer.status_code, answer.json()) == (202, {"reached": 0})
+        assert (await client.get("/")).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_healthz_says_that_it_is_up(app: ASGIApp, method: str) -> None:
+    status, body, headers = await request(app, method, "/healthz")
+    assert status == 200
+    assert headers[b"content-type"] == b"application/json"
+    assert json.loads(body) == {"status": "ok"}  # a server leaves the body of a HEAD away
+
+
+async def test_healthz_answers_only_get_and_head(app: ASGIApp) -> None:
+    status, _, headers = await request(app, "POST", "/healthz")
+    assert (status, headers[b"allow"]) == (405, b"GET, HEAD")
+
+
+async def test_the_demo_page_is_at_the_root(app: ASGIApp) -> None:
+    status, body, headers = await request(app, "GET", "/")
+    assert status == 200
+    assert headers[b"content-type"].startswith(b"text/html")
+    assert b"<html" in body
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/notifications/lobby/", "/notifications/-1/", "/notifications/1", "/notifications/1/2/",
+     "/nowhere", "/HEALTHZ", "/notifications/" + "9" * 96 + "/"],
+)  # fmt: skip
+async def test_an_unknown_path_is_a_404_for_http_and_for_sockets(
+    app: ASGIApp, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, body, _ = await request(app, "POST", path, BODY)
+    assert status == 404
+    assert list(json.loads(body)) == ["error"]
+    async with WebsocketCommunicator(app, path, denial_response=True) as client:
+        assert await client.connect() == (False, 404)
+    async with WebsocketCommunicator(app, path) as client:
+        assert await client.connect() == (False, 4404)
+    assert not any(record.exc_info for record in caplog.records)
+
+
+async def test_the_settings_reach_the_publishing_door() -> None:
+    app = make_application(Settings(publish_key="secret", max_body_size=20))
+    assert (await request(app, "POST", "/notifications/1/", BODY))[0] == 401
+    key = {"authorization": "Bearer secret"}
+    assert (await request(app, "POST", "/notifications/1/", BODY, key))[0] == 202
+    assert (await request(app, "POST", "/notifications/1/", BODY + b"     ", key))[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_welcome"),
+    [(None, True), ("http://127.0.0.1:8000", True), (ORIGIN, True),
+     ("https://evil.example", False), ("http://127.0.0.1:9000", False), ("null", False)],
+)  # fmt: skip
+async def test_pages_of_other_origins_may_neither_connect_nor_publish_unless_allowed(
+    app: ASGIApp, origin: str | None, is_welcome: bool
+) -> None:
+    headers = {"host": "127.0.0.1:8000"} | ({"origin": origin} if origin else {})
+    status, _, _ = await request(app, "POST", "/notifications/1/", BODY, headers)
+    assert status == (202 if is_welcome else 403)
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    async with WebsocketCommunicator(
+        app, "/notifications/1/", pairs, denial_response=True
+    ) as client:
+        answer = await client.connect()
+        assert answer == ((True, None) if is_welcome else (False, 403))
+    # Looking is free: a page can read nothing of the answer.
+    assert (await request(app, "GET", "/healthz", headers=headers))[0] == 200
+
+
+async def test_an_origin_that_can_never_match_is_refused_when_the_application_is_made() -> None:
+    with pytest.raises(ConfigurationError, match="can match no origin"):
+        make_application(Settings(allowed_origins=("https://shop.example/path",)))
+
+
+async def test_the_module_has_an_application_to_serve() -> None:
+    status, _, _ = await request(application, "GET", "/healthz")
+    assert status == 200

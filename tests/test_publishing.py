@@ -1,0 +1,223 @@
+"""The HTTP door for publishers: who may use it, what it takes, what it answers."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from asgi_notify import (
+    InMemoryChannelLayer,
+    NotificationConsumer,
+    ProtocolTypeRouter,
+    PublishConsumer,
+    URLRouter,
+    channel_layers,
+    path,
+)
+from asgi_notify.publishing import is_loopback
+from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
+from asgi_notify.types import Headers
+
+pytestmark = pytest.mark.anyio
+
+BODY = b'{"data": "hello"}'
+
+
+@pytest.fixture(autouse=True)
+def layer() -> Iterator[InMemoryChannelLayer]:
+    layer = InMemoryChannelLayer()
+    old = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.set("default", old)
+
+
+def app(**kwargs: Any) -> ProtocolTypeRouter:
+    return ProtocolTypeRouter(
+        {
+            "http": URLRouter(path("rooms/<str:room_name>/", PublishConsumer(**kwargs))),
+            "websocket": URLRouter(path("rooms/<str:room_name>/", NotificationConsumer)),
+        }
+    )
+
+
+async def post(
+    application: Any,
+    body: bytes = BODY,
+    *,
+    room: str = "7",
+    method: str = "POST",
+    headers: Headers | None = None,
+    **scope: Any,
+) -> tuple[int, Any, dict[bytes, bytes]]:
+    client = HttpCommunicator(application, method, f"/rooms/{room}/", body, headers)
+    client.scope.update(scope)
+    async with client:
+        response = await client.get_response()
+    return response["status"], json.loads(response["body"]), dict(response["headers"])
+
+
+async def test_a_post_answers_202_with_how_many_it_reached() -> None:
+    application = app()
+    assert (await post(application))[:2] == (202, {"reached": 0})
+    async with (
+        WebsocketCommunicator(application, "/rooms/7/") as one,
+        WebsocketCommunicator(application, "/rooms/7/") as two,
+        WebsocketCommunicator(application, "/rooms/8/") as other,
+    ):
+        for client in one, two, other:
+            await client.connect()
+        status, content, headers = await post(application)
+        assert (status, content) == (202, {"reached": 2})
+        assert headers[b"content-type"] == b"application/json"
+        for client in one, two:
+            assert await client.receive_from() == "hello"
+        assert await other.receive_nothing(0.01)
+
+
+@pytest.mark.parametrize(
+    ("body", "frame"),
+    [
+        (b'{"data": {"a": [1, null]}}', '{"a": [1, null]}'),
+        (b'{"data": null}', "null"),
+        (b'{"data": ""}', ""),
+        ('{"data": "é😀", "more": 1}'.encode(), "é😀"),
+        ('{"data": "with a mark"}'.encode("utf-8-sig"), "with a mark"),
+        ('{"data": "in UTF-16"}'.encode("utf-16"), "in UTF-16"),
+    ],
+)
+async def test_any_json_data_is_carried(body: bytes, frame: str) -> None:
+    application = app()
+    async with WebsocketCommunicator(application, "/rooms/7/") as client:
+        await client.connect()
+        assert (await post(application, body))[0] == 202
+        assert await client.receive_from() == frame
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"", "no JSON"),
+        (b"hello", "no JSON"),
+        (b'{"data": ', "no JSON"),
+        (b'{"data": "\xff"}', "no JSON"),
+        (b"[" * 30_000, "no JSON"),
+        (b'{"data": ' + b"1" * 10_000 + b"}", "no JSON"),
+        (b"[]", "no 'data'"),
+        (b'"data"', "no 'data'"),
+        (b"null", "no 'data'"),
+        (b'{"Data": 1}', "no 'data'"),
+        (b'{"data": NaN}', "cannot be sent"),
+        (b'{"data": [Infinity]}', "cannot be sent"),
+        (b'{"data": "\\ud800"}', "cannot be sent"),
+    ],
+)
+async def test_a_body_that_makes_no_sense_is_a_400_and_reaches_nobody(
+    body: bytes, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    application = app()
+    async with WebsocketCommunicator(application, "/rooms/7/") as client:
+        await client.connect()
+        status, content, _ = await post(application, body)
+        assert status == 400
+        assert sentence in content["error"]
+        assert await client.receive_nothing(0.01)
+    assert not any(record.levelno >= logging.WARNING for record in caplog.records)
+
+
+async def test_a_body_over_the_limit_is_a_413() -> None:
+    application = app(max_body_size=len(BODY))
+    assert (await post(application))[0] == 202
+    status, content, _ = await post(application, BODY + b" ")
+    assert status == 413
+    assert content == {"error": f"the body is over the limit of {len(BODY)} bytes"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
+async def test_another_method_is_a_405_that_says_which_is_allowed(method: str) -> None:
+    status, content, headers = await post(app(), b"", method=method)
+    assert status == 405
+    assert headers[b"allow"] == b"POST"
+    assert content == {"error": "this path answers POST only"}
+
+
+async def test_a_room_that_no_group_can_be_called_is_a_404() -> None:
+    assert (await post(app(), room="a" * 95))[0] == 202
+    assert (await post(app(), room="a" * 96))[0] == 404
+    assert (await post(app(), room="a b"))[0] == 404
+
+
+# Who may publish: with a key.
+
+
+@pytest.mark.parametrize("key", ["secret", "Geheimnis mit Umlaut: ä", "ключ", "a b"])
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_who_shows_the_key_may_publish_from_anywhere(key: str, scheme: str) -> None:
+    headers = [(b"authorization", f"{scheme} {key}".encode()), (b"host", b"example.com")]
+    status, _, _ = await post(app(key=key), headers=headers, server=("203.0.113.1", 80))
+    assert status == 202
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [None, b"", b"Bearer", b"Bearer ", b"Bearer wrong", b"Bearer secre", b"Bearer secret2",
+     b"Bearer Secret", b"secret", b"Basic secret", b"Bearer s\xe9cret", b"Bearer \xff"],
+)  # fmt: skip
+async def test_a_missing_or_wrong_key_is_a_401_also_on_this_machine(shown: bytes | None) -> None:
+    headers = [] if shown is None else [(b"authorization", shown)]
+    status, content, answered = await post(app(key="secret"), headers=headers)
+    assert status == 401
+    assert "Authorization: Bearer KEY" in content["error"]
+    assert answered[b"www-authenticate"] == b"Bearer"
+
+
+async def test_a_subclass_may_decide_who_publishes() -> None:
+    class Anyone(PublishConsumer):
+        def authorize(self) -> None:
+            pass
+
+    application = URLRouter(path("rooms/<int:room_name>/", Anyone(key="secret")))
+    assert (await post(application))[0] == 202
+
+
+# Who may publish: without a key, this machine alone.
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", [None, b"localhost:8000", b"127.0.0.1", b"[::1]:80", b"app.localhost", b"LOCALHOST."]
+)
+async def test_without_a_key_this_machine_may_publish(server: str, host: bytes | None) -> None:
+    headers = [] if host is None else [(b"host", host)]
+    assert (await post(app(), headers=headers, server=(server, 80)))[0] == 202
+
+
+@pytest.mark.parametrize(
+    "server",
+    [None, ("192.0.2.1", 80), ("0.0.0.0", 80), ("example.com", 80), ("/run/app.sock", None)],
+)
+async def test_without_a_key_nobody_else_may(server: object) -> None:
+    status, content, _ = await post(app(), server=server)
+    assert status == 401
+    assert "set ASGI_NOTIFY_PUBLISH_KEY" in content["error"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"evil.example", b"evil.example:8000", b"localhost.evil.example", b"127.0.0.1.evil.example",
+     b"192.168.1.1", b"", b"[", b"\xff", b"localhost@evil.example"],
+)  # fmt: skip
+async def test_a_page_whose_name_was_pointed_at_this_machine_may_not_publish(host: bytes) -> None:
+    assert (await post(app(), headers=[(b"host", host)]))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("localhost", True), ("LocalHost.", True), ("a.localhost", True), ("127.0.0.1", True),
+     ("::1", True), ("[::1]", True), ("::ffff:127.0.0.1", True), ("0.0.0.0", False),
+     ("::", False), ("example.com", False), ("notlocalhost", False), ("", False),
+     ("::ffff:8.8.8.8", False)],
+)  # fmt: skip
+def test_which_hosts_are_this_machine(host: str, is_local: bool) -> None:
+    assert is_loopback(host) is is_local
