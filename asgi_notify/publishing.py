@@ -15,6 +15,8 @@ from .types import Scope
 
 __all__ = ["PublishConsumer", "is_loopback"]
 
+_PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+
 _EXAMPLE = 'send JSON such as {"data": "Your order has shipped"}'
 
 
@@ -85,6 +87,9 @@ def is_loopback(host: str) -> bool:
 def _is_local(scope: Scope) -> bool:
     server = scope.get("server")
     if not server or not is_loopback(server[0]):
+        return False
+    # A proxy on this machine lets in whoever reaches it, under a loopback name at that.
+    if any(header(scope, name) is not None for name in _PROXY_HEADERS):
         return False
     host = header(scope, b"host")
     # A page elsewhere may have its own name resolve to the loopback address.

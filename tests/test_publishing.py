@@ -203,6 +203,12 @@ async def test_without_a_key_nobody_else_may(server: object) -> None:
     assert "set ASGI_NOTIFY_PUBLISH_KEY" in content["error"]
 
 
+@pytest.mark.parametrize("name", [b"x-forwarded-for", b"forwarded", b"x-real-ip"])
+async def test_what_a_proxy_lets_in_is_not_this_machine(name: bytes) -> None:
+    headers = [(b"host", b"127.0.0.1:8000"), (name, b"203.0.113.7")]
+    assert (await post(app(), headers=headers))[0] == 401
+
+
 @pytest.mark.parametrize(
     "host",
     [b"evil.example", b"evil.example:8000", b"localhost.evil.example", b"127.0.0.1.evil.example",

@@ -114,7 +114,7 @@ class Consumer(ABC, Generic[Done]):
         """A consumer like this one, with a state of its own."""
         args, kwargs = self._arguments
         consumer = type(self)(*args, **kwargs)
-        # What was set on the prototype after it was made holds for all its connections.
+        # What was set on the prototype later, beside what __init__ sets, holds for them all.
         consumer.__dict__ = {**self.__dict__, **consumer.__dict__}
         return consumer
 
