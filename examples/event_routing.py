@@ -22,9 +22,9 @@ async def send_line(message: AsyncMessage) -> None:
     await message.reply_text(message["line"])
 
 
-def count_lines(message: SyncMessage) -> None:
+def count_lines(message: SyncMessage, slug: str) -> None:
     """A plain function, which runs in a worker thread and needs no await."""
-    message.reply_json({"lines": message.state["lines"]})
+    message.reply_json({"blog": slug, "lines": message.state["lines"]})
 
 
 def publish_line(message: SyncMessage, slug: str) -> None:
