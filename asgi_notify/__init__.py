@@ -11,12 +11,17 @@ from .consumers import (
     AsyncConsumer,
     AsyncHttpConsumer,
     AsyncJsonWebsocketConsumer,
+    AsyncSseConsumer,
     AsyncWebsocketConsumer,
+    HttpConsumer,
     JsonWebsocketConsumer,
     NotificationConsumer,
+    NotificationHttpConsumer,
+    Notifications,
     SyncConsumer,
     WebsocketConsumer,
 )
+from .events import EventConsumer, EventRouter, route, route_class
 from .exceptions import (
     CLOSE_CODES,
     AcceptConnection,
@@ -57,7 +62,11 @@ from .publishing import PublishConsumer
 from .routing import (
     ChannelNameRouter,
     Converter,
+    Entry,
+    Match,
     ProtocolTypeRouter,
+    Router,
+    Unmatched,
     URLRouter,
     include,
     path,
@@ -66,6 +75,8 @@ from .routing import (
 from .settings import Settings
 from .sync import async_to_sync, handler_limiter
 from .types import ASGIApp, Event, Headers, Message, Receive, Scope, Send
+from .with_worker import WithWorker
+from .worker import Worker
 
 __all__ = [
     "CLOSE_CODES",
@@ -76,6 +87,7 @@ __all__ = [
     "AsyncConsumer",
     "AsyncHttpConsumer",
     "AsyncJsonWebsocketConsumer",
+    "AsyncSseConsumer",
     "AsyncWebsocketConsumer",
     "BaseChannelLayer",
     "ChannelFull",
@@ -85,10 +97,14 @@ __all__ = [
     "ConfigurationError",
     "Converter",
     "DenyConnection",
+    "Entry",
     "Event",
+    "EventConsumer",
+    "EventRouter",
     "Forbidden",
     "FrozenMessage",
     "Headers",
+    "HttpConsumer",
     "InMemoryChannelLayer",
     "InvalidChannelLayerError",
     "InvalidMessage",
@@ -96,12 +112,15 @@ __all__ = [
     "JsonWebsocketConsumer",
     "LayerClosed",
     "Mailbox",
+    "Match",
     "Message",
     "MethodNotAllowed",
     "MissingExtra",
     "MisuseError",
     "NoRouteFound",
     "NotificationConsumer",
+    "NotificationHttpConsumer",
+    "Notifications",
     "NotifyError",
     "OriginValidator",
     "Overflow",
@@ -109,6 +128,7 @@ __all__ = [
     "PublishConsumer",
     "Receive",
     "RouteError",
+    "Router",
     "SameOriginValidator",
     "Scope",
     "Send",
@@ -119,8 +139,11 @@ __all__ = [
     "TooLarge",
     "URLRouter",
     "Unauthorized",
+    "Unmatched",
     "UnsupportedData",
     "WebsocketConsumer",
+    "WithWorker",
+    "Worker",
     "async_to_sync",
     "channel_layers",
     "get_channel_layer",
@@ -129,4 +152,6 @@ __all__ = [
     "layer_from_url",
     "path",
     "re_path",
+    "route",
+    "route_class",
 ]

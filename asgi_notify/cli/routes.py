@@ -1,13 +1,9 @@
 """``asgi-notify routes``: what an application serves where."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import click
 
-from ..routing import Row, walk
-from ..routing.base import find_router
+from ..routing.base import Row, find_router, walk
+from .target import DEFAULT_APP, load_app
 
 __all__ = ["routes"]
 
@@ -15,13 +11,13 @@ HEADINGS = ("TYPE", "ROUTE", "APP", "NAME")
 
 
 @click.command()
-@click.argument("app", metavar="MODULE:APP", default="asgi_notify.app:application")
+@click.argument("app", metavar="MODULE:APP", default=DEFAULT_APP)
 def routes(app: str) -> None:
     """Show what MODULE:APP serves where.
 
     It is made of this package's routers. Without it, shows the default application.
     """
-    found = _load(app)
+    found = load_app(app)
     if find_router(found) is None:
         raise click.ClickException(
             f"{app} is no router of this package, so its routes are not known; "
@@ -32,24 +28,6 @@ def routes(app: str) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
-
-
-def _load(name: str) -> object:
-    module, colon, attribute = name.partition(":")
-    if not module or not colon or not attribute:
-        raise click.UsageError(
-            f"{name!r} is no MODULE:APP; an example is myproject.asgi:application"
-        )
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: object = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise click.ClickException(
-            f"{name} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
-    return found
 
 
 def _cells(row: Row) -> tuple[str, str, str, str]:

@@ -7,7 +7,7 @@ import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 from threading import get_ident
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -137,6 +137,7 @@ class Consumer(ABC, Generic[Done]):
                 mailbox,
                 join=self._join_groups,
                 handle=self.dispatch,
+                depart=partial(self.channel_layer.detach, mailbox),
                 grace=self.leave_grace,
                 farewell=self.disconnect_timeout,
             )

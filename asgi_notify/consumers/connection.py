@@ -5,15 +5,10 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from ..asgi import accept, close, refusal
-from ..exceptions import (
-    AcceptConnection,
-    ClientError,
-    DenyConnection,
-    StopConsumer,
-)
+from ..exceptions import AcceptConnection, ClientError, DenyConnection, LayerClosed, StopConsumer
 from ..layers.mailbox import Mailbox
 from ..types import Event, Message, Receive, Scope, Send
 from .protocol import CLOSED, protocol_of
@@ -22,7 +17,7 @@ __all__ = ["Connection"]
 
 logger = logging.getLogger("asgi_notify.connections")
 
-CLOSE_TIMEOUT = 5.0  # seconds to tell a client that does not read why it is cut off
+CLOSE_TIMEOUT = 2.0  # seconds to tell a client, which may not read, why it is cut off
 NOTICE_TIMEOUT = 0.5  # seconds in which a server whose send failed says that the client left
 TURN = 1000  # messages handled in one go before others get their turn; all that usually wait
 
@@ -39,6 +34,7 @@ class Connection:
         mailbox: where the layer puts the messages.
         join: puts the channel into its groups, when the first event has come.
         handle: passes one event or message to the consumer.
+        depart: takes the channel out of its groups, when all has been handled.
         grace: seconds that handlers may go on after the client has left.
         farewell: seconds that the handler of the disconnect event may take.
     """
@@ -52,6 +48,7 @@ class Connection:
         *,
         join: Callable[[], Awaitable[None]],
         handle: Callable[[Message], Awaitable[None]],
+        depart: Callable[[], None],
         grace: float,
         farewell: float,
     ) -> None:
@@ -61,11 +58,13 @@ class Connection:
         self._send = send
         self._join = join
         self._handle = handle
+        self._depart = depart
         self._grace = grace
         self._farewell = farewell
         self._protocol = protocol_of(scope["type"])
         self._state = self._protocol.start
         self._handling = anyio.CancelScope()
+        self._reading = anyio.CancelScope()
         self._begun_at: float | None = None
         self._current = ""  # the type of what is being handled
         self._broken: Exception | None = None  # what the server's own receive raised
@@ -85,16 +84,19 @@ class Connection:
         return self._state == CLOSED
 
     async def send(self, event: Event) -> None:
-        """Send an event to the client; after the end of the connection, do nothing.
-
-        Raises:
-            MisuseError: it is not the turn of this event.
-        """
+        """Send an event to the client; see `Consumer.send`."""
         if self._state == CLOSED:
             return
         before, self._state = self._state, self._protocol.next_state(self._state, event)
         if self._state != before:
             self._note(event)
+        if event["type"] == "websocket.close":
+            # Some servers hold the close frame back while they are asked for an event.
+            self._reading.cancel()
+            await cancel_shielded_checkpoint()
+        await self._pass_on(event)
+
+    async def _pass_on(self, event: Event) -> None:
         try:
             await self._send(event)
         except OSError:
@@ -103,6 +105,11 @@ class Connection:
         except Exception:
             if not self._protocol.has_client:
                 raise
+            code = event.get("code", 0)
+            if event["type"] == "websocket.close" and 1000 < code < 3000:
+                # Some servers refuse to send the codes that RFC 6455 7.4.1 has named.
+                await self._pass_on({**event, "code": code + 3000})
+                return
             # Some servers tell in errors of their own what others tell in an OSError.
             with anyio.move_on_after(NOTICE_TIMEOUT):
                 await self._left.wait()
@@ -114,6 +121,7 @@ class Connection:
         if event["type"] == "websocket.close":
             self._end["code"] = event.get("code", 1000)
             self._end["reason"] = event.get("reason") or ""
+            self._handling.deadline = anyio.current_time() + self._grace
         elif event["type"] == "websocket.accept":
             logger.info("accepted %s", self)
 
@@ -128,25 +136,20 @@ class Connection:
 
         Raises:
             Exception: what a handler raised, where the protocol is one that no
-                answer is known for; of the others the client is told. What the
-                disconnect event's handler raises is logged, in every protocol.
-                And what the server's own ``receive`` raised.
+                answer is known for; of the others the client is told. And what
+                the server's own ``receive`` raised.
         """
-        error: Exception | None = None
         self.mailbox.on_close = self._handling.cancel
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._read)
-                with self._handling:
-                    error = await self._handle_all()
-                error = error or self.mailbox.error
-                self._log_cancelled()
-                await self._tell(error)
-                tasks.cancel_scope.cancel()
-        finally:
-            self.mailbox.on_close = None
-            with anyio.CancelScope(shield=True):
-                await self._say_goodbye()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._read)
+            try:
+                error = await self._handle_until_over()
+            finally:
+                self.mailbox.on_close = None
+                with anyio.CancelScope(shield=True):
+                    await self._say_goodbye()
+                self._depart()
+            tasks.cancel_scope.cancel()
         if self._broken is not None:
             raise self._broken
         is_ending = isinstance(error, StopConsumer | DenyConnection)
@@ -154,22 +157,40 @@ class Connection:
             raise error
 
     async def _read(self) -> None:
-        while True:
-            try:
-                event = await self._receive()
-            except Exception as error:  # a middleware's; servers raise none here
-                self._broken = error
-                self._leave()
-                self._handling.cancel()
-                return
-            if event["type"] == self._protocol.leaving and self._protocol.has_client:
-                if not self.is_closed or self._is_left:
-                    self._end = event
-                self._leave()
-                self._left.set()
-            await self.mailbox.put_event(event)
-            if event["type"] == self._protocol.leaving:
-                return
+        with self._reading:
+            while True:
+                try:
+                    event = await self._receive()
+                except Exception as error:  # a middleware's; servers raise none here
+                    self._broken = error
+                    self._leave()
+                    self._handling.cancel()
+                    return
+                is_last = event["type"] == self._protocol.leaving
+                if is_last and self._protocol.has_client:
+                    if not self.is_closed or self._is_left:
+                        self._end = event
+                    self._leave()
+                    self._left.set()
+                await self.mailbox.put_event(event)
+                if is_last:
+                    return
+
+    async def _handle_until_over(self) -> Exception | None:
+        """Handle what comes, tell the client why it ends, and return the error that ended it."""
+        error: Exception | None = None
+        try:
+            with self._handling:
+                error = await self._handle_all()
+            self._log_cancelled()
+            await self._tell(error := error or self.mailbox.error)
+            return error
+        except anyio.get_cancelled_exc_class():
+            # Whoever runs the application cancels it to shut down; the client comes back.
+            if self.is_answered:
+                with anyio.CancelScope(shield=True):
+                    await self._tell(LayerClosed("the server is shutting down"))
+            raise
 
     async def _handle_all(self) -> Exception | None:
         """Handle what comes until the connection is over; return the error that ended it."""
@@ -237,7 +258,7 @@ class Connection:
         if isinstance(error, StopConsumer):
             return [close()]
         code = getattr(error, "close_code", 1011)
-        return [close(code, "Internal Server Error" if code == 1011 else str(error))]
+        return [close(code, str(error) if code != 1011 else "Internal Server Error")]
 
     async def _say_goodbye(self) -> None:
         """Handle the disconnect event, once, if there was a connection at all."""
@@ -250,15 +271,13 @@ class Connection:
         with anyio.move_on_after(self._farewell) as scope:
             await self._guard(self._handle(self._end), self._protocol.leaving)
         if scope.cancelled_caught:
-            logger.error("%s: %s was cut off after %g s", self, self._current,
-                         self._farewell)  # fmt: skip
+            logger.error("%s: %s was cut off after %g s", self, self._current, self._farewell)
 
     def _log_cancelled(self) -> None:
-        if not self._handling.cancelled_caught or self._broken is not None:
-            return
-        if self._is_left and self._current:
-            logger.warning("%s: %s was cancelled, %g s after the client had left",
-                           self, self._current, self._grace)  # fmt: skip
+        is_late = self._handling.cancelled_caught and self.is_closed and not self._broken
+        if is_late and self._current:
+            what = "%s: %s was cancelled, %g s after the connection had ended"
+            logger.warning(what, self, self._current, self._grace)
 
     def _log_failure(self, error: Exception) -> None:
         self._has_failed = True
@@ -267,5 +286,5 @@ class Connection:
         logger.error("%s: %s failed", self, self._current, exc_info=error)
 
     def __str__(self) -> str:
-        place = self.scope.get("path") or self.scope.get("channel", "")
-        return f"{self.scope['type']} {place!r} (channel {self.mailbox.channel})"
+        where = self.scope.get("path") or self.scope.get("channel", "")
+        return f"{self.scope['type']} {where!r} (channel {self.mailbox.channel})"

@@ -5,7 +5,7 @@ new scope, or with None. Nothing is changed and nothing runs until the match is
 found, so what an app raises is never taken for "no match".
 """
 
-from .base import Entry, Match, Router, Row, walk
+from .base import Entry, Match, Router
 from .entries import include, path, re_path
 from .patterns import Converter
 from .routers import ChannelNameRouter, ProtocolTypeRouter, Unmatched, URLRouter
@@ -17,11 +17,9 @@ __all__ = [
     "Match",
     "ProtocolTypeRouter",
     "Router",
-    "Row",
     "URLRouter",
     "Unmatched",
     "include",
     "path",
     "re_path",
-    "walk",
 ]

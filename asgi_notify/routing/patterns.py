@@ -29,9 +29,13 @@ class Converter(Protocol):
     """
 
     @property
-    def regex(self) -> str: ...
+    def regex(self) -> str:
+        """What the text of a parameter has to match."""
+        ...
 
-    def to_python(self, value: str) -> Any: ...
+    def to_python(self, value: str) -> Any:
+        """The value of a parameter whose text has matched."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

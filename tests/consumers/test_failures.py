@@ -314,7 +314,7 @@ async def test_a_handler_that_awaits_a_cancelled_task_leaves_nothing_behind(
     wire = Wire(CONNECT, text("a"))
     with pytest.raises(asyncio.CancelledError):
         await wire.run(Awaits.as_asgi(where="", error=None, ends=ends))
-    assert ends == [1006]
+    assert ends == [1012]
     assert_nothing_left(layer, "all")
 
 

@@ -92,7 +92,7 @@ async def test_a_handler_longer_than_the_grace_is_cancelled_and_disconnect_still
     assert log == ["cancelled", "disconnect 4000"]
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert "was cancelled, 0.01 s after the client had left" in record.getMessage()
+    assert "was cancelled, 0.01 s after the connection had ended" in record.getMessage()
     assert_nothing_left(layer, "all")
 
 

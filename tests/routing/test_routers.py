@@ -13,13 +13,12 @@ from asgi_notify.layers.registry import channel_layers
 from asgi_notify.routing import (
     ChannelNameRouter,
     ProtocolTypeRouter,
-    Row,
     URLRouter,
     include,
     path,
     re_path,
-    walk,
 )
+from asgi_notify.routing.base import Row, walk
 from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
 from asgi_notify.types import ASGIApp, Event, Receive, Scope, Send
 
