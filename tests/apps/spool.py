@@ -1,0 +1,99 @@
+"""A layer of files, which two processes can share, and an application whose worker reads it.
+
+A message is a file ``CHANNEL.NUMBER`` in the directory SPOOL; who receives it removes it.
+Only what `tests/cli/test_worker.py` needs is there.
+
+Run it as ``python -m tests.apps.spool worker tests.apps.spool:application --layer spool://``.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import anyio
+
+from asgi_notify import BaseChannelLayer, ChannelNameRouter, Overflow
+from asgi_notify.cli import main
+from asgi_notify.layers.mailbox import Mailbox
+from asgi_notify.layers.registry import ENGINES
+from asgi_notify.types import Message, Receive, Scope, Send
+
+SPOOL = Path(os.environ.get("SPOOL", "."))
+POLL = 0.02  # seconds
+
+
+def take(channel: str) -> Message | None:
+    """The oldest message of a channel, which is gone then."""
+    for file in sorted(SPOOL.glob(f"{channel}.*")):
+        message: Message = json.loads(file.read_bytes())
+        file.unlink()
+        return message
+    return None
+
+
+def may_go_on() -> bool:
+    """Whether jobs that wait may end."""
+    return Path(SPOOL, "go").exists()
+
+
+class SpoolLayer(BaseChannelLayer):
+    """Files that wait in a directory."""
+
+    async def open(self) -> None:
+        print("opened", flush=True)
+
+    async def close(self) -> None:
+        print("closed", flush=True)
+
+    async def receive(self, channel: str) -> Message:
+        while True:
+            if (message := take(channel)) is not None:
+                return message
+            await anyio.sleep(POLL)
+
+    def _is_not_there(self) -> NoReturn:
+        raise NotImplementedError("this layer only receives")
+
+    async def send(self, channel: str, message: Message) -> None:
+        self._is_not_there()
+
+    async def attach(self, prefix: str = "specific", overflow: Overflow | None = None) -> Mailbox:
+        self._is_not_there()
+
+    def detach(self, mailbox: Mailbox) -> None:
+        self._is_not_there()
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        self._is_not_there()
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self._is_not_there()
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self._is_not_there()
+
+    async def group_send(self, group: str, message: Message) -> NoReturn:
+        self._is_not_there()
+
+    async def flush(self) -> None:
+        self._is_not_there()
+
+
+async def jobs(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say when a job begins, then do what its type tells."""
+    message = await receive()
+    print("began", message["type"], flush=True)
+    if message["type"] == "fail":
+        raise ValueError("no such job")
+    if message["type"] == "wait":
+        while not may_go_on():  # noqa: ASYNC110  # it is another process that says so
+            await anyio.sleep(POLL)
+    print("ended", message["type"], flush=True)
+
+
+application = ChannelNameRouter({"jobs": jobs})
+
+if __name__ == "__main__":
+    ENGINES["spool"] = "tests.apps.spool:SpoolLayer"
+    main()

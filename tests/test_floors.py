@@ -1,0 +1,243 @@
+"""Which module may import which, read from the source and checked against one table.
+
+The package is a house: words on the ground floor, doors at the top, and an
+import goes down. A new module needs one line in `FLOORS`.
+"""
+
+import ast
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+PACKAGE = Path(__file__).resolve().parent.parent / "asgi_notify"
+MAX_LINES = 300
+WAITING = 2  # the first floor whose code may wait
+
+# A decimal is a step inside a floor; "folder.*" stands for every file of that folder.
+FLOORS: Mapping[str, float] = {
+    # words
+    "types": 0,
+    "exceptions": 0,
+    # pure: no await
+    "asgi": 1,
+    "codec": 1,
+    "consumers.protocol": 1,
+    "events.consumer": 1,
+    "events.filters": 1,
+    "loading": 1,
+    "names": 1,
+    "routing.base": 1,
+    "routing.patterns": 1,
+    "settings": 1,
+    "sse": 1,
+    # waiting: anyio enters
+    "sync": 2,
+    "layers.mailbox": 2,
+    "layers.base": 2.1,
+    "layers.hub": 2.2,
+    "layers.registry": 2.2,
+    "lifespan": 2.3,
+    "routing.entries": 2,
+    "events.routes": 2,
+    "testing.*": 2,
+    # engines, routers
+    "layers.memory": 3,
+    "layers": 3.1,
+    "routing.routers": 3,
+    "routing": 3.1,
+    # applications
+    "consumers.connection": 4,
+    "consumers.base": 4.1,
+    "consumers.http": 4.2,
+    "consumers.sse": 4.3,
+    "consumers.websocket": 4.2,
+    "middleware.*": 4,
+    "middleware": 4.1,
+    # product
+    "consumers.notification": 5,
+    "consumers.notification_http": 5.1,
+    "consumers": 5.2,
+    "demo.*": 5,
+    "publishing": 5.1,
+    "worker": 5,
+    "with_worker": 5.1,
+    "events.message": 5,
+    "events.router": 5.1,
+    "events": 5.2,
+    # doors
+    "app": 6,
+    "cli.*": 6,
+    "__init__": 6.1,
+    "__main__": 6.1,
+}
+
+# What a module may import from outside, besides the standard library and anyio.
+EXTRAS: Mapping[str, Collection[str]] = {
+    "cli.*": {"click"},
+    "cli.serve": {"click", "uvicorn"},
+    "testing.background": {"trio"},  # where a test runs on it
+}
+
+ROOMS = {"cli", "demo", "testing"}  # several files that are one room, and import each other
+
+Sources = Mapping[str, str]  # the path inside the package -> the text
+
+
+def module_of(path: str) -> str:
+    """``layers.base`` for ``layers/base.py``; ``layers`` for its ``__init__.py``."""
+    name = path.removesuffix(".py").replace("/", ".")
+    return name.removesuffix(".__init__")
+
+
+def row(table: Mapping[str, T], module: str) -> T | None:
+    """What a table says of a module by its name, else by its folder."""
+    folder, _, _ = module.partition(".")
+    return table.get(module, table.get(f"{folder}.*"))
+
+
+def imports(path: str, source: str) -> Iterator[str]:
+    """The full dotted name of everything that a module imports, wherever in the module."""
+    package = ["asgi_notify", *path.split("/")[:-1]]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            origin = [*start, *([node.module] if node.module else [])]
+            yield from (".".join([*origin, alias.name]) for alias in node.names)
+
+
+def target(name: str, modules: Collection[str]) -> str | None:
+    """The module of the package that an import reads, or None for one from outside."""
+    if name.split(".")[0] != "asgi_notify":
+        return None
+    inside = name.removeprefix("asgi_notify").removeprefix(".")
+    while inside and inside not in modules:
+        inside, _, _ = inside.rpartition(".")
+    return inside or "__init__"
+
+
+def may_import(module: str, other: str) -> bool:
+    """Down a floor, inside one room, or to the ``base`` of the module's own folder."""
+    folder = module.partition(".")[0]
+    if folder in ROOMS and other.partition(".")[0] == folder:
+        return True
+    mine, its = row(FLOORS, module), row(FLOORS, other)
+    assert mine is not None
+    assert its is not None
+    return its < mine or (its == mine and other == f"{folder}.base")
+
+
+def problems(sources: Sources) -> Iterator[str]:
+    """A sentence for every broken rule."""
+    modules = {module_of(path): path for path in sources}
+    unknown = [path for module, path in modules.items() if row(FLOORS, module) is None]
+    if unknown:
+        for path in unknown:
+            yield f"asgi_notify/{path} has no floor: add it to FLOORS in tests/test_floors.py"
+        return
+    for module, path in modules.items():
+        yield from _wrong_imports(module, path, sources[path], modules)
+        yield from _wrong_shape(module, path, sources[path])
+
+
+def _wrong_imports(
+    module: str, path: str, source: str, modules: Mapping[str, str]
+) -> Iterator[str]:
+    floor = row(FLOORS, module)
+    assert floor is not None
+    known = {"anyio"} if floor >= WAITING else set()
+    known |= sys.stdlib_module_names | set(row(EXTRAS, module) or ())
+    for name in imports(path, source):
+        other = target(name, modules)
+        if other is None:
+            if name.split(".")[0] not in known:
+                yield f"asgi_notify/{path} (floor {floor}) imports {name}, which it may not"
+        elif not may_import(module, other):
+            yield (
+                f"asgi_notify/{path} (floor {floor}) imports asgi_notify/{modules[other]} "
+                f"(floor {row(FLOORS, other)}): an import goes down a floor, "
+                "or to the base of its own folder"
+            )
+
+
+def _wrong_shape(module: str, path: str, source: str) -> Iterator[str]:
+    lines = source.count("\n")
+    if lines > MAX_LINES:
+        yield f"asgi_notify/{path} has {lines} lines; a module ends before line {MAX_LINES}"
+    floor = row(FLOORS, module)
+    if floor is not None and floor < WAITING:
+        waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+        if any(isinstance(node, waits) for node in ast.walk(ast.parse(source))):
+            yield f"asgi_notify/{path} (floor {floor}) waits; floors below {WAITING} are pure"
+
+
+def the_package() -> Sources:
+    return {
+        path.relative_to(PACKAGE).as_posix(): path.read_text()
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def test_every_import_goes_down_a_floor() -> None:
+    sources = the_package()
+    assert "types.py" in sources  # or nothing was looked at
+    found = list(problems(sources))
+    assert not found, "\n".join(found)
+
+
+def test_floors_name_no_module_that_is_gone() -> None:
+    modules = {module_of(path) for path in the_package()}
+    folders = {f"{module.partition('.')[0]}.*" for module in modules}
+    gone = (FLOORS.keys() | EXTRAS.keys()) - modules - folders
+    assert not gone, f"take {', '.join(sorted(gone))} out of the tables in tests/test_floors.py"
+
+
+HOUSE = {"types.py": "", "names.py": "", "layers/base.py": "", "layers/memory.py": ""}
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "sentence"),
+    [
+        ("types.py", "from .names import handler_name", "asgi_notify/names.py (floor 1)"),
+        ("types.py", "from . import names", "asgi_notify/names.py (floor 1)"),
+        ("types.py", "import asgi_notify.names", "asgi_notify/names.py (floor 1)"),
+        ("layers/base.py", "from .memory import X", "asgi_notify/layers/memory.py (floor 3)"),
+        ("layers/base.py", "def f():\n    from . import memory", "layers/memory.py (floor 3)"),
+        ("consumers/http.py", "from .websocket import X", "consumers/websocket.py (floor 4.2)"),
+        ("consumers/http.py", "from .. import X", "asgi_notify/__init__.py (floor 6.1)"),
+        ("types.py", "import anyio", "imports anyio"),
+        ("layers/base.py", "from redis import asyncio", "imports redis.asyncio"),
+        ("cli/routes.py", "import uvicorn", "imports uvicorn"),
+        ("types.py", "async def f(): ...", "are pure"),
+        ("types.py", "\n" * 301, "has 301 lines"),
+        ("utils.py", "", "asgi_notify/utils.py has no floor"),
+        ("layers/utils.py", "", "asgi_notify/layers/utils.py has no floor"),
+    ],
+)
+def test_a_broken_rule_is_named_with_its_module(path: str, source: str, sentence: str) -> None:
+    house = {**HOUSE, "consumers/websocket.py": "", "__init__.py": "", path: source}
+    (problem,) = problems(house)
+    assert problem.startswith(f"asgi_notify/{path} ")
+    assert sentence in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("names.py", "from .types import Message"),
+        ("layers/memory.py", "import anyio\nfrom .base import X\nfrom ..types import Y"),
+        ("consumers/http.py", "from .base import X"),
+        ("cli/serve.py", "import json, click, uvicorn\nfrom . import main"),
+        ("testing/http.py", "from .application import X"),
+        ("__init__.py", "from .layers.memory import X"),
+    ],
+)
+def test_what_the_rules_allow_is_no_problem(path: str, source: str) -> None:
+    rooms = dict.fromkeys(["consumers/base.py", "cli/__init__.py", "testing/application.py"], "")
+    assert list(problems({**HOUSE, **rooms, path: source})) == []
