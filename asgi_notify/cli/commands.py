@@ -5,6 +5,7 @@ import click
 from .routes import routes
 from .send import send
 from .serve import serve
+from .worker import worker
 
 __all__ = ["command"]
 
@@ -24,3 +25,4 @@ def command(context: click.Context) -> None:
 command.add_command(serve)
 command.add_command(send)
 command.add_command(routes)
+command.add_command(worker)

@@ -1,6 +1,7 @@
 """``asgi-notify serve``: an application, and perhaps a worker, on uvicorn."""
 
 import copy
+import logging
 import os
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from ..routing.base import as_app
 from ..settings import Settings
 from ..types import ASGIApp
 from ..with_worker import WithWorker
-from .options import layer_option, log_level_option
+from .options import log_level_option
 from .target import DEFAULT_APP, load_app
 
 __all__ = ["serve"]
@@ -41,7 +42,12 @@ _APP, _CHANNELS = "ASGI_NOTIFY_SERVED_APP", "ASGI_NOTIFY_SERVED_CHANNELS"
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 takes a free one.",
 )
-@layer_option
+@click.option(
+    "--layer",
+    metavar="URL",
+    help="Channel layer, such as memory://?capacity=500. "
+    "[env: ASGI_NOTIFY_LAYER; default: memory://]",
+)
 @click.option(
     "--allowed-origin",
     "origins",
@@ -161,4 +167,11 @@ def _logging(level: str) -> dict[str, Any]:
     config["loggers"]["asgi_notify"] = {
         "handlers": ["default"], "level": level.upper(), "propagate": False,
     }  # fmt: skip
+    config["filters"] = {"refusals": {"()": lambda: _is_news}}
+    config["loggers"]["uvicorn.error"]["filters"] = ["refusals"]
     return config
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # uvicorn#3138: its websockets-sansio takes each denial response for a mistake.
+    return record.getMessage() != "ASGI callable returned without completing handshake."

@@ -47,7 +47,9 @@ class Protocol(NamedTuple):
             has_more = any(event.get(key, False) for key in _MORE)
             return moves.get(f"{kind}...", following) if has_more else following
         # The first word of a turn is all that a reader of the error needs.
-        turns = dict.fromkeys(turn.split()[0] for turn, moves in self.moves.items() if kind in moves)
+        turns = dict.fromkeys(
+            turn.split()[0] for turn, moves in self.moves.items() if kind in moves
+        )
         if not turns:
             return state  # an extension of the server's: it knows whether this is right
         raise MisuseError(

@@ -18,16 +18,20 @@ from asgi_notify.app import application as default_application
 RECORD = FilePath(os.environ["RECORD"])
 
 
+def record(line: str) -> None:
+    """Append in one write, so that no line tears another."""
+    with RECORD.open("a") as file:
+        file.write(line + "\n")
+
+
 class Recorded(NotificationHttpConsumer):
     """Writes down that its connection ends."""
 
     keep_alive = 0.1
 
     async def disconnect(self) -> None:
-        """Append in one write, so that no line tears another."""
-        kind = "poll" if self.is_polling else "stream"
-        with RECORD.open("a") as file:
-            file.write(f"{kind} {self.room_name}\n")
+        """Say what has ended."""
+        record(f"{'poll' if self.is_polling else 'stream'} {self.room_name}")
 
 
 class Page(AsyncHttpConsumer):

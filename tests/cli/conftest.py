@@ -1,0 +1,31 @@
+"""Fixtures of the command line's tests: a runner, and an environment that stays as it was."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+
+from asgi_notify.cli.commands import command
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of the test alone, with none of the package's variables."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith("ASGI_NOTIFY")}
+    monkeypatch.setattr(os, "environ", clean)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return clean
+
+
+@pytest.fixture
+def run() -> Run:
+    """Runs the command line with these arguments, in this process."""
+
+    def run(*args: str) -> Result:
+        return CliRunner().invoke(command, args, prog_name="asgi-notify")
+
+    return run

@@ -1,0 +1,221 @@
+"""``asgi-notify serve``: what it refuses to do, what it tells the server, and a real one."""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
+from asgi_notify.layers import registry
+from asgi_notify.settings import Settings
+from tests.cli.conftest import Run
+from tests.servers import Server
+
+ORIGIN = Origin("https://shop.example")
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What uvicorn was told to serve, once it was."""
+    told: dict[str, Any] = {}
+
+    def run(app: str, **options: Any) -> None:
+        told.update(options, app=app)
+
+    monkeypatch.setattr(uvicorn, "run", run)
+    return told
+
+
+# What it refuses.
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "example.com", ""])
+def test_a_host_that_others_reach_needs_a_key(
+    run: Run, served: dict[str, Any], environ: dict[str, str], host: str
+) -> None:
+    refused = run("serve", "--host", host)
+    assert refused.exit_code == 2
+    assert "set ASGI_NOTIFY_PUBLISH_KEY" in refused.output
+    assert served == {}
+    environ["ASGI_NOTIFY_PUBLISH_KEY"] = "secret"
+    assert run("serve", "--host", host).exit_code == 0
+    assert served["host"] == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_the_loopback_interface_needs_none(run: Run, served: dict[str, Any], host: str) -> None:
+    assert run("serve", "--host", host).exit_code == 0
+    assert served["host"] == host
+
+
+@pytest.mark.parametrize("layer", ["memory://", "memory://?capacity=5", "MEMORY://"])
+def test_several_workers_cannot_share_memory(run: Run, served: dict[str, Any], layer: str) -> None:
+    refused = run("serve", "--workers", "2", "--layer", layer)
+    assert refused.exit_code == 2
+    assert "2 workers cannot share the layer memory://" in refused.output
+    assert served == {}
+
+
+def test_several_workers_share_a_layer_that_others_reach(
+    run: Run, served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.ENGINES, "fake", registry.ENGINES["memory"])
+    assert run("serve", "--workers", "2", "--layer", "fake://").exit_code == 0
+    assert served["workers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--layer", "nats://host"], "no channel layer for 'nats://"),
+        (["--layer", "memory://?capacity=0"], "capacity is a number above 0"),
+        (["--layer", "memory://?size=1"], "no option 'size'"),
+        (["--allowed-origin", "https://shop.example/path"], "can match no origin"),
+        (["--port", "65536"], "65536"),
+        (["--port", "http"], "http"),
+        (["--workers", "0"], "0"),
+        (["--log-level", "loud"], "loud"),
+        (["extra"], "extra"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_starts(
+    run: Run, served: dict[str, Any], options: list[str], sentence: str
+) -> None:
+    refused = run("serve", *options)
+    assert refused.exit_code == 2
+    assert sentence in refused.output
+    assert served == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("ASGI_NOTIFY_HANDLER_THREADS", "many", "ASGI_NOTIFY_HANDLER_THREADS is a whole number"),
+        ("ASGI_NOTIFY_MAX_BODY_SIZE", "0", "ASGI_NOTIFY_MAX_BODY_SIZE is a whole number"),
+        ("ASGI_NOTIFY_LAYER", "memory", "no channel layer for 'memory'"),
+        ("ASGI_NOTIFY_ALLOWED_ORIGINS", "https://a.example, nonsense/", "can match no origin"),
+    ],
+)
+def test_a_wrong_variable_is_refused_before_anything_starts(
+    run: Run, served: dict[str, Any], environ: dict[str, str], name: str, text: str, sentence: str
+) -> None:
+    environ[name] = text
+    refused = run("serve")
+    assert refused.exit_code == 2
+    assert sentence in refused.output
+    assert served == {}
+
+
+def test_without_uvicorn_it_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    refused = run("serve")
+    assert refused.exit_code == 1
+    assert "pip install 'asgi-notify[server]'" in refused.output
+
+
+# What it tells the server.
+
+
+@pytest.mark.parametrize("args", [[], ["serve"]])
+def test_without_options_it_serves_this_machine_on_port_8000(
+    run: Run, served: dict[str, Any], args: list[str]
+) -> None:
+    assert run(*args).exit_code == 0
+    assert served["app"] == "asgi_notify.app:application"
+    assert (served["host"], served["port"], served["workers"]) == ("127.0.0.1", 8000, 1)
+    assert served["log_level"] == "info"
+    assert served["ws_max_size"] == 64 * 1024
+
+
+def test_options_go_before_the_environment_and_reach_the_workers(
+    run: Run, served: dict[str, Any], environ: dict[str, str]
+) -> None:
+    environ["ASGI_NOTIFY_LAYER"] = "memory://?capacity=1"
+    environ["ASGI_NOTIFY_ALLOWED_ORIGINS"] = "https://old.example"
+    run("serve")
+    settings = Settings.from_environ(environ)
+    assert settings.layer == "memory://?capacity=1"
+    assert settings.allowed_origins == ("https://old.example",)
+    run("serve", "--layer", "memory://?capacity=2", "--allowed-origin", ORIGIN,
+        "--allowed-origin", "b.example")  # fmt: skip
+    settings = Settings.from_environ(environ)
+    assert settings.layer == "memory://?capacity=2"
+    assert settings.allowed_origins == (ORIGIN, "b.example")
+
+
+def test_the_packages_own_log_follows_the_level(run: Run, served: dict[str, Any]) -> None:
+    run("serve", "--log-level", "error")
+    assert served["log_level"] == "error"
+    assert served["log_config"]["loggers"]["asgi_notify"]["level"] == "ERROR"
+    assert "asgi_notify" not in uvicorn.config.LOGGING_CONFIG["loggers"]
+
+
+# A real one.
+
+
+class Serve(Server):
+    """``python -m asgi_notify`` with these arguments, on a free port."""
+
+    def __init__(self, *args: str, env: Mapping[str, str] | None = None) -> None:
+        super().__init__("uvicorn-websockets-sansio", "asgi_notify.app:application", env=env)
+        self._command = [sys.executable, "-m", "asgi_notify", *args, "--port", str(self.port)]
+
+
+@pytest.mark.slow
+def test_a_real_server_answers_logs_and_stops_in_time() -> None:
+    with Serve("serve", "--allowed-origin", ORIGIN) as server:
+        assert httpx.get(f"{server.http}/healthz").json() == {"status": "ok"}
+        with connect(f"{server.ws}/notifications/42/", origin=ORIGIN) as socket:
+            answer = httpx.post(f"{server.http}/notifications/42/", json={"data": "hello"})
+            assert (answer.status_code, answer.json()) == (202, {"reached": 1})
+            assert socket.recv(10) == "hello"
+            exit = server.stop()
+            with pytest.raises(ConnectionClosed, match="1012"):
+                socket.recv(10)
+    assert exit.code in (0, -15)  # uvicorn sends itself the signal again, once it has ended
+    assert exit.seconds < 5
+    assert "Traceback" not in exit.output
+    assert re.search(r"accepted websocket '/notifications/42/' \(channel specific\.", exit.output)
+    assert re.search(r"ended websocket '/notifications/42/' .* code 1012", exit.output)
+
+
+@pytest.mark.slow
+def test_a_real_server_refuses_other_origins_and_long_frames_and_keeps_a_quiet_log() -> None:
+    with Serve("serve", "--log-level", "warning") as server:
+        with pytest.raises(InvalidStatus) as refused:
+            connect(f"{server.ws}/notifications/42/", origin=ORIGIN)
+        assert refused.value.response.status_code == 403
+        with connect(f"{server.ws}/notifications/42/") as socket:
+            socket.send("a" * (64 * 1024 + 1))
+            with pytest.raises(ConnectionClosed, match="1009"):
+                socket.recv(10)
+        output = server.stop().output
+    assert "INFO" not in output
+    assert "ERROR" not in output  # uvicorn's own word on each refusal is left out
+    assert f"origin '{ORIGIN}' is not allowed" in output
+
+
+@pytest.mark.slow
+def test_port_0_takes_a_free_port_and_says_which() -> None:
+    server = Serve("serve")
+    server._command[-1] = "0"
+    found: re.Match[str] | None = None
+
+    def look(_: int) -> bool:
+        nonlocal found
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", server.output)
+        return found is not None and httpx.get(f"{found[0]}/healthz").status_code == 200
+
+    server_answers = "tests.servers._answers"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_answers, look)
+        with server:
+            assert found is not None
+            assert int(found[1]) != 0
+            assert server.stop().seconds < 5
