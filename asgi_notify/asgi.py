@@ -26,6 +26,8 @@ DENIAL = "websocket.http.response"
 Source: ASGI, "Extensions", section "WebSocket Denial Response".
 """
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
 # RFC 6455 5.5: a control frame carries at most 125 bytes, two of them the code.
 _MAX_REASON = 123
 
@@ -63,7 +65,8 @@ def close(code: int = 1000, reason: str | None = None) -> Event:
 
     Source: RFC 6455, section 5.5.1.
     """
-    text = (reason or "").encode()[:_MAX_REASON].decode(errors="ignore")
+    # A half of a character, such as JSON can hold, must not keep a connection from its end.
+    text = (reason or "").encode(errors="replace")[:_MAX_REASON].decode(errors="ignore")
     return {"type": "websocket.close", "code": code, "reason": text}
 
 
@@ -100,7 +103,7 @@ def refusal(scope: Scope, error: Exception) -> list[Event]:
     What an error of the server's own says stays in the server's log.
     """
     status = getattr(error, "http_status", 500)
-    phrase = HTTPStatus(status).phrase
+    phrase = _PHRASES.get(status, "Refused")
     text = phrase if status == 500 else str(error) or phrase
     extra: Headers = []
     if isinstance(error, MethodNotAllowed):

@@ -1,7 +1,7 @@
 """What the environment decides, read once and checked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .exceptions import ConfigurationError
 
@@ -26,7 +26,7 @@ class Settings:
     """
 
     layer: str = "memory://"
-    publish_key: str | None = None
+    publish_key: str | None = field(default=None, repr=False)  # not for a log
     allowed_origins: tuple[str, ...] = ()
     handler_threads: int = HANDLER_THREADS
     max_body_size: int = MAX_BODY_SIZE

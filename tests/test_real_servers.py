@@ -14,7 +14,7 @@ from websockets.frames import Close
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from tests.servers import KINDS, Exit, Server, ServerError
+from tests.servers import KINDS, Exit, Server, ServerError, skip_where_it_waits_for_clients
 
 pytestmark = pytest.mark.slow
 
@@ -189,6 +189,7 @@ def test_a_frame_over_the_limit_is_closed(running: Running) -> None:
 
 
 def test_shutdown_ends_every_connection_and_then_the_server(running: Running) -> None:
+    skip_where_it_waits_for_clients(running.server.kind)
     rooms = Counter({"async/1/": 2, "sync/2/": 2} if running.facts.waits else {"async/1/": 1})
     with ExitStack() as stack:
         sockets = [stack.enter_context(running.connect(room)) for room in rooms.elements()]

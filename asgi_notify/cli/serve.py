@@ -16,6 +16,7 @@ from ..routing.base import as_app
 from ..settings import Settings
 from ..types import ASGIApp
 from ..with_worker import WithWorker
+from .draining import DrainsOnSignal
 from .options import log_level_option
 from .target import DEFAULT_APP, load_app
 
@@ -99,26 +100,22 @@ def serve(
         _check(settings, workers)
         if is_default:
             _check_key(settings, host)
-        if channels or not is_default:
-            make_served()  # here, where a mistake can still be explained
+        make_served()  # here, where a mistake can still be explained
     except (ConfigurationError, InvalidName) as error:
         raise click.UsageError(str(error)) from error
-    options = {"host": host, "port": port, "workers": workers, "log_level": log_level}
-    if is_default:
-        _run(app, **options, ws_max_size=MAX_FRAME_SIZE)
-    else:
-        _run(f"{__name__}:{make_served.__name__}", **options, factory=True)
+    limit = {"ws_max_size": MAX_FRAME_SIZE} if is_default else {}
+    _run(host=host, port=port, workers=workers, log_level=log_level, **limit)
 
 
 def make_served() -> ASGIApp:
-    """The application that the command line has named, with the worker that it has asked for.
+    """The application that the command line has named, with all that it has asked for.
 
     Raises:
         ConfigurationError: it is no application, or does not route a channel.
     """
     name, channels = os.environ[_APP], os.environ[_CHANNELS]
     app = as_app(load_app(name), name)
-    return WithWorker(app, channels.split(",")) if channels else app
+    return DrainsOnSignal(WithWorker(app, channels.split(",")) if channels else app)
 
 
 def _check(settings: Settings, workers: int) -> None:
@@ -144,13 +141,14 @@ async def _nothing(scope: Any, receive: Any, send: Any) -> None:
     """Stands for the application while its settings are checked."""
 
 
-def _run(app: str, **options: Any) -> None:
+def _run(**options: Any) -> None:
     try:
         import uvicorn
     except ImportError as error:
         raise click.ClickException(str(MissingExtra("serving", "server"))) from error
     uvicorn.run(
-        app,
+        f"{__name__}:{make_served.__name__}",
+        factory=True,
         ws="websockets-sansio",
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,

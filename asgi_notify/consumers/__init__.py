@@ -1,8 +1,10 @@
 """Consumers: classes that handle one connection each."""
 
 from .base import AsyncConsumer, SyncConsumer
-from .http import AsyncHttpConsumer
-from .notification import NotificationConsumer
+from .http import AsyncHttpConsumer, HttpConsumer
+from .notification import NotificationConsumer, Notifications
+from .notification_http import NotificationHttpConsumer
+from .sse import AsyncSseConsumer
 from .websocket import (
     AsyncJsonWebsocketConsumer,
     AsyncWebsocketConsumer,
@@ -14,9 +16,13 @@ __all__ = [
     "AsyncConsumer",
     "AsyncHttpConsumer",
     "AsyncJsonWebsocketConsumer",
+    "AsyncSseConsumer",
     "AsyncWebsocketConsumer",
+    "HttpConsumer",
     "JsonWebsocketConsumer",
     "NotificationConsumer",
+    "NotificationHttpConsumer",
+    "Notifications",
     "SyncConsumer",
     "WebsocketConsumer",
 ]

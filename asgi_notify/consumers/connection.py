@@ -54,6 +54,7 @@ class Connection:
     ) -> None:
         self.scope = scope
         self.mailbox = mailbox
+        self.is_endless = False  # a stream of events may end anywhere between two of them
         self._receive = receive
         self._send = send
         self._join = join
@@ -90,11 +91,14 @@ class Connection:
         before, self._state = self._state, self._protocol.next_state(self._state, event)
         if self._state != before:
             self._note(event)
-        if event["type"] == "websocket.close":
-            # Some servers hold the close frame back while they are asked for an event.
-            self._reading.cancel()
-            await cancel_shielded_checkpoint()
+        if event["type"] != "websocket.close":
+            await self._pass_on(event)
+            return
+        # Some servers hold the close frame back while they are asked for an event.
+        self._reading.cancel()
+        await cancel_shielded_checkpoint()
         await self._pass_on(event)
+        self._handling.deadline = anyio.current_time() + self._grace
 
     async def _pass_on(self, event: Event) -> None:
         try:
@@ -121,7 +125,6 @@ class Connection:
         if event["type"] == "websocket.close":
             self._end["code"] = event.get("code", 1000)
             self._end["reason"] = event.get("reason") or ""
-            self._handling.deadline = anyio.current_time() + self._grace
         elif event["type"] == "websocket.accept":
             logger.info("accepted %s", self)
 
@@ -253,6 +256,8 @@ class Connection:
             if isinstance(error, StopConsumer) and self.scope["type"] == "websocket":
                 error = DenyConnection()
             return refusal(self.scope, error)
+        if "http.response.body" in self._protocol.moves[self._state] and self.is_endless:
+            return [{"type": "http.response.body", "body": b"", "more_body": False}]
         if "websocket.close" not in self._protocol.moves[self._state]:
             return []  # a response cut short is how a client learns that it is not whole
         if isinstance(error, StopConsumer):

@@ -1,7 +1,7 @@
 """A consumer of server-sent events: an HTTP response that brings one event after the other."""
 
 import logging
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -40,18 +40,18 @@ class AsyncSseConsumer(AsyncHttpConsumer):
 
     last_event_id: str | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._has_begun = False  # connect was called
-        self._sending = anyio.Lock(fast_acquire=True)
-        self._sent_at = 0.0  # on the event loop's clock, in seconds
+    _tasks: TaskGroup  # ends with the connection
+    _has_begun = False  # connect was called
+    _has_written = False  # an event or a comment was sent
+    _sent_at = 0.0  # on the event loop's clock, in seconds
 
     async def connect(self) -> None:
         """Called with each request; joins groups, and may send what the client has missed.
 
         Before the first event is sent, a `ClientError` or `DenyConnection`
         refuses the request with its status. To have browsers stop coming back,
-        ``await self.send_response(204, b"")``.
+        ``await self.send_response(204, b"")``. To send further headers, call
+        `send_headers` with `asgi_notify.sse.HEADERS` and yours.
         """
 
     async def disconnect(self) -> None:
@@ -90,7 +90,7 @@ class AsyncSseConsumer(AsyncHttpConsumer):
         self.last_event_id = _last_event_id(self.scope)
         self._has_begun = True
         await self.connect()
-        if not self._connection.is_answered:
+        if not self._has_written and not self._connection.is_closed:
             await self._open()
 
     async def http_disconnect(self, message: Event) -> None:
@@ -107,17 +107,21 @@ class AsyncSseConsumer(AsyncHttpConsumer):
     async def _write(self, chunk: bytes) -> None:
         if not self._connection.is_answered:
             await self.send_headers(headers=sse.HEADERS)
+        if not self._has_written:
+            self._has_written = True
+            self._connection.is_endless = True
             self._tasks.start_soon(self._keep_alive)
         await self.send_body(chunk, more_body=True)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = anyio.Lock(fast_acquire=True)
+
         async def send_alone(event: Event) -> None:
-            async with self._sending:
+            async with sending:
                 await send(event)
             self._sent_at = anyio.current_time()
 
         failure: Exception | None = None
-        self._tasks: TaskGroup
         async with anyio.create_task_group() as self._tasks:
             try:
                 await super()._live(scope, receive, send_alone)

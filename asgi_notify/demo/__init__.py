@@ -1,9 +1,10 @@
 """Serves the demo page: every file of it, and the headers that keep it to itself.
 
 The page has no build step and takes nothing from elsewhere: ``index.html``
-says what there is, ``connection.js`` keeps a WebSocket alive, ``room.js`` draws
-one room, and ``page.js`` opens and closes rooms. All of its addresses are
-relative, so that it works under any prefix that ends with a slash.
+says what there is, ``transports.js`` speaks WebSocket and server-sent events,
+``connection.js`` keeps one of these alive, ``room.js`` draws one room, and
+``page.js`` opens and closes rooms. All of its addresses are relative, so that it
+works under any prefix that ends with a slash.
 """
 
 import hashlib
@@ -113,7 +114,7 @@ def _read(name: str) -> File:
     return File(name, files(__name__).joinpath(name).read_bytes())
 
 
-_ASSETS = ("page.css", "page.js", "room.js", "connection.js", "mark.svg")
+_ASSETS = ("page.css", "page.js", "room.js", "connection.js", "transports.js", "mark.svg")
 
 # Each file is a route of its own, read when the module is imported. No request
 # ever names a file, so that there is no way out of this folder.

@@ -1,6 +1,6 @@
 /**
- * A WebSocket that comes back: when it is lost it is opened again, later and
- * later while that fails. Knows nothing of the page.
+ * A connection that comes back: when its transport is lost another is opened,
+ * later and later while that fails. Knows nothing of the page.
  *
  *     connecting --> connected --> waiting --> connecting ...
  *          `------------------------^
@@ -13,16 +13,6 @@ const CONNECT_TIMEOUT = 10_000; // ms
 const PING_EVERY = 25_000; // ms; proxies commonly cut a connection silent for 30 to 60 s
 const PONG_TIMEOUT = 10_000; // ms
 
-/** What a close code means to the one who looks at the page. */
-const REASONS = new Map([
-  [1001, "The server is shutting down."],
-  [1006, "The connection broke."],
-  [1009, "A message was too large."],
-  [1011, "The server failed."],
-  [1012, "The server is restarting."],
-  [1013, "This page read too slowly and missed some notifications."],
-]);
-
 /**
  * How long to wait, in ms, after so many failures in a row: twice as long each
  * time, up to a limit, and at random in the upper half of that, so that a
@@ -34,9 +24,10 @@ export function retryDelay(failures, random = Math.random) {
 }
 
 export class Connection {
+  #Transport;
   #url;
   #on;
-  #socket = null;
+  #transport = null;
   #timer = null;
   #failures = 0;
   #openedAt = null;
@@ -46,11 +37,13 @@ export class Connection {
   state = { name: "closed" };
 
   /**
-   * `on.state()` is called when the state changed, `on.text(text)` for each
-   * text that arrives. `on.isServerUp()` resolves to whether the server can be
-   * reached at all: a browser does not say why a WebSocket was not opened.
+   * `Transport` is a class of transports.js. `on.state()` is called when the
+   * state changed, `on.text(text)` for each text that arrives. `on.isServerUp()`
+   * resolves to whether the server can be reached at all: a browser does not say
+   * why a WebSocket or a stream was not opened.
    */
-  constructor(url, on) {
+  constructor(Transport, url, on) {
+    this.#Transport = Transport;
     this.#url = url;
     this.#on = on;
   }
@@ -60,17 +53,18 @@ export class Connection {
     if (["connecting", "connected"].includes(this.state.name)) return;
     this.#release();
     this.#enter({ name: "connecting" });
-    this.#socket = new WebSocket(this.#url);
-    this.#socket.onopen = () => this.#opened();
-    this.#socket.onmessage = (event) => this.#heard(event.data);
-    this.#socket.onclose = (event) => this.#lost(event.reason || REASONS.get(event.code));
-    this.#after(CONNECT_TIMEOUT, () => this.#lost());
+    this.#transport = new this.#Transport(this.#url, {
+      opened: () => this.#opened(),
+      text: (text) => this.#heard(text),
+      lost: (why) => this.#lost(why),
+    });
+    this.#after(CONNECT_TIMEOUT, () => this.#wait(this.#Transport.noAnswer));
   }
 
   /** Make sure of it: the network came back, or the page was looked at again. */
   check() {
     if (this.state.name === "waiting") this.open();
-    if (this.state.name === "connected") this.#ping();
+    if (this.state.name === "connected" && this.#transport.ping) this.#ping();
   }
 
   /** End it for good. */
@@ -82,31 +76,40 @@ export class Connection {
   #opened() {
     this.#openedAt = Date.now();
     this.#enter({ name: "connected" });
-    this.#after(PING_EVERY, () => this.#ping());
-  }
-
-  #ping() {
-    this.#pinged = true;
-    this.#socket.send("ping");
-    this.#after(PONG_TIMEOUT, () => this.#lost("The connection went silent."));
+    this.#listen();
   }
 
   #heard(text) {
-    this.#after(PING_EVERY, () => this.#ping());
+    this.#listen();
     const isAnswer = this.#pinged && text === "pong";
     if (isAnswer) this.#pinged = false;
     else this.#on.text(text);
   }
 
+  #listen() {
+    clearTimeout(this.#timer);
+    if (this.#transport.ping) this.#after(PING_EVERY, () => this.#ping());
+  }
+
+  #ping() {
+    this.#pinged = true;
+    this.#transport.ping();
+    this.#after(PONG_TIMEOUT, () => this.#lost("The connection went silent."));
+  }
+
   #lost(why = "The connection ended.") {
-    const wasOpen = this.#openedAt !== null;
-    const wasSteady = wasOpen && Date.now() - this.#openedAt >= STEADY_AFTER;
+    if (this.#openedAt !== null) return this.#wait(why);
+    this.#wait("");
+    this.#findOutWhy(this.state);
+  }
+
+  #wait(why) {
+    const wasSteady = this.#openedAt !== null && Date.now() - this.#openedAt >= STEADY_AFTER;
     this.#release();
     const delay = retryDelay(wasSteady ? 0 : this.#failures);
     this.#failures = wasSteady ? 1 : this.#failures + 1;
     this.#after(delay, () => this.open());
-    this.#enter({ name: "waiting", why: wasOpen ? why : "", until: Date.now() + delay });
-    if (!wasOpen) this.#findOutWhy(this.state);
+    this.#enter({ name: "waiting", why, until: Date.now() + delay });
   }
 
   async #findOutWhy(state) {
@@ -118,15 +121,13 @@ export class Connection {
     this.#on.state();
   }
 
-  /** Let go of the socket and the timer; nothing of them is heard any more. */
+  /** Let go of the transport and the timer; nothing of them is heard any more. */
   #release() {
     clearTimeout(this.#timer);
     this.#openedAt = null;
     this.#pinged = false;
-    if (!this.#socket) return;
-    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
-    this.#socket.close();
-    this.#socket = null;
+    this.#transport?.close();
+    this.#transport = null;
   }
 
   /** There is one timer, since each state waits for one thing. */

@@ -1,13 +1,16 @@
-/** The page: which rooms are open, the key to publish with, and what is said aloud. */
+/** The page: which rooms are open, and over what, the key to publish with, what is said aloud. */
 
 import { Room } from "./room.js";
+import { Socket, Stream } from "./transports.js";
 
-const MAX_ROOMS = 12; // each is a connection; a link must not open hundreds
+// As the address and the form name them.
+const TRANSPORTS = { __proto__: null, websocket: Socket, sse: Stream };
 const KEY = `asgi_notify key ${location.pathname}`;
 const SPEAK_EVERY = 1_000; // ms, so that a burst is one sentence
 
 const byId = (id) => document.getElementById(id);
 const rooms = new Map(); // number, as a string of digits -> Room
+let transport = "websocket";
 
 // Opening and closing
 
@@ -22,23 +25,24 @@ function objection(text) {
   if (text.trim() === "") return "Type a room number, such as 42.";
   const number = roomNumber(text);
   if (number === null) return `A room is a number of up to 18 digits; “${text.trim()}” is not.`;
-  const isFull = rooms.size >= MAX_ROOMS && !rooms.has(number);
-  return isFull ? `${MAX_ROOMS} rooms are open, as many as fit here. Close one first.` : "";
+  const { maxRooms, label } = TRANSPORTS[transport];
+  const isFull = rooms.size >= maxRooms && !rooms.has(number);
+  return isFull ? `${maxRooms} rooms are open, as many as fit over ${label}. Close one first.` : "";
 }
 
-function showError(text) {
-  byId("number-error").textContent = text;
-  byId("number-error").hidden = !text;
-  byId("number").ariaInvalid = text ? "true" : "false";
+function showError(field, text) {
+  byId(`${field}-error`).textContent = text;
+  byId(`${field}-error`).hidden = !text;
+  byId(field).ariaInvalid = text ? "true" : "false";
 }
 
 function openRoom(text) {
   const error = objection(text);
-  showError(error);
+  showError("number", error);
   if (error) return null;
   const number = roomNumber(text);
   if (!rooms.has(number)) {
-    const room = new Room(number, surroundings);
+    const room = new Room(number, TRANSPORTS[transport], surroundings);
     rooms.set(number, room);
     byId("main").append(room.element);
     roomsChanged();
@@ -49,6 +53,7 @@ function openRoom(text) {
 function closeRoom(room) {
   rooms.delete(room.number);
   room.close();
+  showError("transport", ""); // it asked for this
   roomsChanged();
 }
 
@@ -70,20 +75,54 @@ byId("open").onsubmit = (event) => {
   room.element.scrollIntoView({ block: "nearest" });
 };
 
-// The address of the page names the rooms, so that reloading and sharing it works.
+// The transport, of all rooms
+
+/** What is wrong with having the open rooms over this one, as a sentence, or "". */
+function objectionTo({ maxRooms, label }) {
+  const surplus = rooms.size - maxRooms;
+  if (surplus <= 0) return "";
+  return `Only ${maxRooms} rooms fit over ${label}, and ${rooms.size} are open. Close ${surplus} first.`;
+}
+
+function connectOver(name) {
+  const error = objectionTo(TRANSPORTS[name]);
+  showError("transport", error);
+  if (!error && name !== transport) {
+    transport = name;
+    showError("number", ""); // what did not fit may fit now
+    for (const room of rooms.values()) room.connectOver(TRANSPORTS[name]);
+    roomsChanged();
+  }
+  byId(transport).checked = true;
+}
+
+byId("transport").onchange = (event) => {
+  connectOver(event.target.value);
+  byId(transport).focus(); // back to the one that stays
+};
+byId("transport").form.onsubmit = (event) => event.preventDefault(); // by Enter
+
+// The address of the page names the rooms and the transport, so that reloading and
+// sharing it works.
 
 function roomsChanged() {
   byId("empty").hidden = rooms.size > 0;
-  const hash = rooms.size ? `#rooms=${[...rooms.keys()].join(",")}` : "";
+  const parts = [];
+  if (rooms.size) parts.push(`rooms=${[...rooms.keys()].join(",")}`);
+  if (transport !== "websocket") parts.push(`transport=${transport}`);
+  const hash = parts.length ? `#${parts.join("&")}` : "";
   history.replaceState(null, "", `${location.pathname}${location.search}${hash}`);
 }
 
-function openRoomsOfAddress() {
-  const named = new URLSearchParams(location.hash.slice(1)).get("rooms");
-  if (named === null) return;
-  const wanted = named.split(",").filter(Boolean).map((text) => roomNumber(text) ?? text);
-  for (const room of [...rooms.values()]) if (!wanted.includes(room.number)) closeRoom(room);
-  for (const text of wanted) if (!openRoom(text)) return;
+function obeyAddress() {
+  const address = new URLSearchParams(location.hash.slice(1));
+  const wanted = address.get("rooms")?.split(",").filter(Boolean)
+    .map((text) => roomNumber(text) ?? text);
+  for (const room of [...rooms.values()])
+    if (wanted && !wanted.includes(room.number)) closeRoom(room);
+  connectOver(address.get("transport") in TRANSPORTS ? address.get("transport") : "websocket");
+  wanted?.every(openRoom); // up to the first that has a fault, which is shown
+  roomsChanged();
 }
 
 // The key
@@ -174,7 +213,7 @@ function checkRooms() {
 }
 
 addEventListener("online", checkRooms);
-addEventListener("hashchange", openRoomsOfAddress);
+addEventListener("hashchange", obeyAddress);
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   unseen = 0;
@@ -188,6 +227,5 @@ byId("skip").onclick = (event) => {
   byId("main").focus();
 };
 
-openRoomsOfAddress();
-roomsChanged();
+obeyAddress();
 showKey();

@@ -3,6 +3,10 @@
 import { Connection } from "./connection.js";
 
 const MAX_ENTRIES = 200; // per room; older ones leave the page
+const SEND_TIMEOUT = 10_000; // ms; where streams hold all of a browser's connections, it never begins
+
+const UNSENT = "The server cannot be reached; nothing was sent.";
+const UNSURE = "The server did not answer in time; it may have been sent all the same.";
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
@@ -32,26 +36,45 @@ function isServerUp() {
   return fetch(".", options).then(() => true, () => false);
 }
 
+async function post(url, headers, body) {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), SEND_TIMEOUT);
+  try {
+    return await fetch(url, { method: "POST", headers, body, signal: patience.signal });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 export class Room {
   #page;
   #connection;
+  #transport;
   #dropped = 0;
   #wasConnected = false;
   #isAway = false;
 
   /**
    * `page` is what a room needs of the page around it: `key`, `askForKey(then)`,
-   * `announce(text)`, `noticed(room, text)` and `closed(room)`.
+   * `announce(text)`, `noticed(room, text)` and `closed(room)`. `Transport` is a
+   * class of transports.js.
    */
-  constructor(number, page) {
+  constructor(number, Transport, page) {
     this.number = number;
     this.#page = page;
     // Relative to the page, so that it works under any prefix.
     this.url = new URL(`notifications/${number}/`, new URL(".", location.href));
-    const socketUrl = new URL(this.url);
-    socketUrl.protocol = socketUrl.protocol.replace("http", "ws");
     this.#build();
-    this.#connection = new Connection(socketUrl, {
+    this.connectOver(Transport);
+  }
+
+  /** Connect over this transport, and over no other. */
+  connectOver(Transport) {
+    this.#connection?.close();
+    this.#transport = Transport.label;
+    this.#find(".over").textContent = `over ${Transport.label}`;
+    this.#find(".why").textContent = "";
+    this.#connection = new Connection(Transport, this.url, {
       state: () => this.#stateChanged(),
       text: (text) => this.#arrived(text),
       isServerUp,
@@ -134,8 +157,8 @@ export class Room {
     this.#find(".state-text").textContent = `Connected since ${clock.format(now)}`;
     this.#find(".why").textContent = "";
     const text = this.#wasConnected
-      ? "Connected again. What was sent in between is not shown."
-      : "Connected.";
+      ? `Connected again, over ${this.#transport}. What was sent in between is not shown.`
+      : `Connected over ${this.#transport}.`;
     this.#wasConnected = true;
     this.#isAway = false;
     this.#note(text, now);
@@ -202,9 +225,9 @@ export class Room {
     if (this.#page.key) headers.Authorization = `Bearer ${this.#page.key}`;
     let response;
     try {
-      response = await fetch(this.url, { method: "POST", headers, body: JSON.stringify({ data }) });
-    } catch {
-      return { text: "The server cannot be reached; nothing was sent." };
+      response = await post(this.url, headers, JSON.stringify({ data }));
+    } catch (error) {
+      return { text: error.name === "AbortError" ? UNSURE : UNSENT };
     }
     const { reached, error } = await response.json().catch(() => ({}));
     if (response.status === 401) this.#page.askForKey(() => this.#send());

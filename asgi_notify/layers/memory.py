@@ -1,5 +1,6 @@
 """The layer of a single process: no engine, nothing between a sender and the mailboxes."""
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from .hub import Hub, Offered
 from .mailbox import Entry, Mailbox, Overflow, require_overflow
 
 __all__ = ["InMemoryChannelLayer"]
+
+logger = logging.getLogger("asgi_notify.layers")
 
 _SHUT_DOWN = "the server is shutting down; come back in a moment"
 
@@ -80,8 +83,11 @@ class InMemoryChannelLayer(BaseChannelLayer):
         for mailbox in self.hub.attached:
             mailbox.close(LayerClosed(_SHUT_DOWN))
         try:
-            with anyio.move_on_after(DRAIN_TIMEOUT):
+            with anyio.move_on_after(DRAIN_TIMEOUT) as scope:
                 await drained.wait()
+            if scope.cancelled_caught:
+                left = len(self.hub.attached)
+                logger.warning("closed with %d consumers that did not end in time", left)
         finally:
             if not drained.statistics().tasks_waiting:  # of several who close, the last
                 self._closing = None

@@ -134,6 +134,12 @@ class ChannelLayerManager:
             self._layers[alias] = layer
         return old
 
+    async def close(self) -> None:
+        """Close all layers, so that their consumers end; see `BaseChannelLayer.close`."""
+        async with AsyncExitStack() as stack:
+            for layer in self._layers.values():
+                stack.push_async_callback(layer.close)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Open the default layer and all that were set; close them at the end."""

@@ -123,7 +123,7 @@ class OriginValidator:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand over to the application, or refuse."""
-        if not _is_guarded(scope) or self.allows(scope):
+        if not self.guards(scope) or self.allows(scope):
             await self.inner(scope, receive, send)
             return
         values = _values(scope, b"origin")
@@ -132,6 +132,12 @@ class OriginValidator:
         logger.warning("refused a %s at %r: %s", scope["type"], place, error)
         for event in refusal(scope, error):
             await send(event)
+
+    def guards(self, scope: Scope) -> bool:
+        """Whether a connection is asked where it comes from; override it to ask others, too."""
+        if scope["type"] == "http":
+            return scope["method"] not in _SAFE_METHODS
+        return bool(scope["type"] == "websocket")
 
     def allows(self, scope: Scope) -> bool:
         """Whether a connection may pass; override it to ask more of one."""
@@ -199,12 +205,6 @@ class SameOriginValidator(OriginValidator):
         """Whether a connection comes from no page, an own page, or an allowed one."""
         origins = _values(scope, b"origin")
         return not origins or super().allows(scope) or _is_own(origins, _values(scope, b"host"))
-
-
-def _is_guarded(scope: Scope) -> bool:
-    if scope["type"] == "http":
-        return scope["method"] not in _SAFE_METHODS
-    return bool(scope["type"] == "websocket")
 
 
 def _is_own(origins: list[str], hosts: list[str]) -> bool:

@@ -14,19 +14,26 @@ pytestmark = pytest.mark.browser
 def test_the_page_comes_back_by_itself_when_the_server_restarts(tabs: Tabs) -> None:
     tabs.expected = LOST
     with Product() as server:
-        page = connected(tabs.open(server.http + "/#rooms=42"), 42)
+        pages = [tabs.open(server.http + "/#rooms=42" + over) for over in ("", "&transport=sse")]
+        for page in pages:
+            connected(page, 42)
         publish(server, 42, "before")
-        see(entry(page, 42, "before"))
-        server.stop()
-        see(room(page, 42), re.compile(r"Reconnecting in \d+ s"))
-        see(page.get_by_role("button", name="Reconnect room 42 now"))
-    see(room(page, 42), "The server cannot be reached.")
+        for page in pages:
+            see(entry(page, 42, "before"))
+        server.crash()
+        for page in pages:
+            see(room(page, 42), re.compile(r"Reconnecting in \d+ s"))
+            see(page.get_by_role("button", name="Reconnect room 42 now"))
+    for page in pages:
+        see(room(page, 42), "The server cannot be reached.")
     with Product(server.port) as server:
-        connected(page, 42)
-        see(entry(page, 42, "Connected again"))
-        assert publish(server, 42, "after") == 1
-        see(entry(page, 42, "after"))
-        see(entry(page, 42, "before"))
+        for page in pages:
+            connected(page, 42)
+            see(entry(page, 42, "Connected again"))
+        assert publish(server, 42, "after") == 2
+        for page in pages:
+            see(entry(page, 42, "after"))
+            see(entry(page, 42, "before"))
 
 
 def test_the_page_works_under_a_prefix(mounted: Server, tabs: Tabs) -> None:
@@ -37,9 +44,10 @@ def test_the_page_works_under_a_prefix(mounted: Server, tabs: Tabs) -> None:
     see(room(page, 42).locator("code"), "/notify/notifications/42/")
 
 
-def test_a_refused_room_is_said_to_be_refused(mounted: Server, tabs: Tabs) -> None:
+@pytest.mark.parametrize("over", ["", "&transport=sse"], ids=["websocket", "sse"])
+def test_a_refused_room_is_said_to_be_refused(mounted: Server, tabs: Tabs, over: str) -> None:
     tabs.expected = LOST + "|404"
-    page = tabs.open(mounted.http + "/page-only/#rooms=42")
+    page = tabs.open(mounted.http + "/page-only/#rooms=42" + over)
     see(room(page, 42), "The server is there, but refused this room.")
     send(page, 42, "to nowhere")
     see(room(page, 42).get_by_role("status"), re.compile(r"\w"))
@@ -88,33 +96,39 @@ def test_attempts_come_later_and_later_and_at_once_when_the_network_returns(
         connected(page, 42)
 
 
-def test_what_is_over_is_not_heard_any_more(server: Server, tabs: Tabs) -> None:
+@pytest.mark.parametrize("name", ["Socket", "Stream"])
+def test_what_is_over_is_not_heard_any_more(server: Server, tabs: Tabs, name: str) -> None:
     page = tabs.open(server.http)
-    seen = page.evaluate("""async () => {
+    seen = page.evaluate(
+        """async (name) => {
         const { Connection } = await import("./connection.js");
-        const sockets = [], seen = [];
-        window.WebSocket = class {
-            constructor() { sockets.push(this); }
-            close() {}
+        const { [name]: Transport } = await import("./transports.js");
+        const made = [], seen = [];
+        window.WebSocket = window.EventSource = class {
+            constructor() { made.push(this); }
+            close() { seen.push("let go"); }
         };
         let tellIfUp;
-        const connection = new Connection("", {
+        const connection = new Connection(Transport, new URL(location.href), {
             state: () => seen.push(connection.state.name),
             text: (text) => seen.push(text),
             isServerUp: () => new Promise((resolve) => { tellIfUp = resolve; }),
         });
+        const end = { Socket: "onclose", Stream: "onerror" }[name];
         connection.open();
-        sockets[0].onclose({ code: 1006 });
+        made[0][end]({ code: 1006 });
         connection.open();
-        sockets[1].onopen();
+        made[1].onopen();
         tellIfUp(false); // of the attempt before
         await Promise.resolve();
         connection.close();
-        const isDeaf = (socket) => !(socket.onopen || socket.onmessage || socket.onclose);
-        return [seen, sockets.map(isDeaf)];
-    }""")
+        const isDeaf = (each) => !(each.onopen || each.onmessage || each[end]);
+        return [seen, made.map(isDeaf)];
+    }""",
+        name,
+    )
     assert seen == [
-        ["connecting", "waiting", "connecting", "connected", "closed"],
+        ["connecting", "let go", "waiting", "connecting", "connected", "let go", "closed"],
         [True, True],
     ]
 

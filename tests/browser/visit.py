@@ -12,7 +12,7 @@ from tests.servers import Server
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, WebSocketRoute
 
-LOST = r"WebSocket connection to|ERR_CONNECTION_REFUSED"
+LOST = r"WebSocket connection to|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING"
 """What Chromium itself writes to the console of a page whose server is away."""
 
 
@@ -33,6 +33,12 @@ class Product(Server):
             self.http = f"http://127.0.0.1:{port}"
         words = ["asgi_notify", "serve", "--port", str(self.port)]
         self._command = [sys.executable, "-m", *words]
+
+    def crash(self) -> None:
+        """End without a word, as where the power fails."""
+        assert self._process is not None, "crash() belongs inside the with block"
+        self._process.kill()
+        self._process.wait()
 
 
 def publish(server: Server, room: int, data: Any) -> int:
@@ -62,14 +68,20 @@ class Tabs:
         return page
 
     def blank(self, **options: Any) -> "Page":
-        page = self._browser.new_context(locale="en-GB", **options).new_page()
-        page.on("console", self._said)
-        page.on("pageerror", lambda error: self.problems.append(str(error)))
-        return page
+        return self._watched(self._browser.new_context(locale="en-GB", **options).new_page())
+
+    def beside(self, page: "Page") -> "Page":
+        """One more tab of the same browser, with the same storage and connections."""
+        return self._watched(page.context.new_page())
 
     def close(self) -> None:
         for context in self._browser.contexts:
             context.close()
+
+    def _watched(self, page: "Page") -> "Page":
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        return page
 
     def _said(self, message: "ConsoleMessage") -> None:
         if message.type in ("warning", "error"):
@@ -82,9 +94,7 @@ class Wire:
     def __init__(self, page: "Page") -> None:
         self.connections: list[WebSocketRoute] = []
         self.heard: list[str | bytes] = []
-        # The page's clock stands still until the test moves it.
-        page.clock.install(time=0)
-        page.clock.pause_at(1_000)
+        stop_clock(page)
         page.route_web_socket(re.compile("/notifications/"), self._take)
 
     def _take(self, connection: "WebSocketRoute") -> None:
@@ -93,6 +103,12 @@ class Wire:
 
     def _hear(self, frame: str | bytes) -> None:
         self.heard.append(frame)
+
+
+def stop_clock(page: "Page") -> None:
+    """The page's clock stands still until the test moves it."""
+    page.clock.install(time=0)
+    page.clock.pause_at(1_000)
 
 
 def see(locator: "Locator", text: str | re.Pattern[str] | None = None) -> None:

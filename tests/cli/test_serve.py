@@ -12,6 +12,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from asgi_notify.app import application
+from asgi_notify.cli.serve import make_served
 from asgi_notify.layers import registry
 from asgi_notify.settings import Settings
 from tests.cli.conftest import Run
@@ -127,7 +129,8 @@ def test_without_options_it_serves_this_machine_on_port_8000(
     run: Run, served: dict[str, Any], args: list[str]
 ) -> None:
     assert run(*args).exit_code == 0
-    assert served["app"] == "asgi_notify.app:application"
+    assert served["app"] == "asgi_notify.cli.serve:make_served"
+    assert make_served().inner is application  # type: ignore[attr-defined]  # of the wrapper
     assert (served["host"], served["port"], served["workers"]) == ("127.0.0.1", 8000, 1)
     assert served["log_level"] == "info"
     assert served["ws_max_size"] == 64 * 1024
@@ -199,6 +202,21 @@ def test_a_real_server_refuses_other_origins_and_long_frames_and_keeps_a_quiet_l
     assert "INFO" not in output
     assert "ERROR" not in output  # uvicorn's own word on each refusal is left out
     assert f"origin '{ORIGIN}' is not allowed" in output
+
+
+@pytest.mark.slow
+def test_open_streams_do_not_hold_up_the_end() -> None:
+    room = "/notifications/42/"
+    with Serve("serve") as server, httpx.Client(base_url=server.http, timeout=10) as client:
+        accepts = {"accept": "text/event-stream"}
+        with client.stream("GET", room, headers=accepts) as stream, connect(server.ws + room):
+            lines = stream.iter_lines()
+            assert next(lines).startswith("retry:")
+            exit = server.stop()
+            assert list(lines) == [""]  # whole, for it could have ended anywhere
+    assert exit.seconds < 5
+    assert "ERROR" not in exit.output
+    assert re.search(r"ended websocket .* code 1012", exit.output)
 
 
 @pytest.mark.slow

@@ -242,7 +242,7 @@ def made(served: dict[str, Any]) -> Any:
     """What the server's process makes of what uvicorn was told."""
     assert served["factory"] is True
     module, _, factory = served["app"].partition(":")
-    return getattr(sys.modules[module], factory)()
+    return getattr(sys.modules[module], factory)().inner
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ TYPES = {
     "page.js": "text/javascript; charset=utf-8",
     "room.js": "text/javascript; charset=utf-8",
     "connection.js": "text/javascript; charset=utf-8",
+    "transports.js": "text/javascript; charset=utf-8",
     "mark.svg": "image/svg+xml; charset=utf-8",
 }
 

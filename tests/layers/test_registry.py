@@ -94,7 +94,7 @@ def test_an_engines_own_error_about_a_layer_is_passed_on(monkeypatch: pytest.Mon
         raise InvalidChannelLayerError("no server at this place; start one")
 
     monkeypatch.setattr(registry, "_load", lambda name: make)
-    with pytest.raises(InvalidChannelLayerError, match="^no server at this place; start one$"):
+    with pytest.raises(InvalidChannelLayerError, match=r"^no server at this place; start one$"):
         layer_from_url("memory://")
 
 
@@ -222,6 +222,22 @@ async def test_a_layer_that_does_not_open_leaves_none_open(layers: ChannelLayerM
         async with layers.running():
             raise AssertionError("the application does not start")
     assert steps == ["default opens", "default closes"]
+
+
+@pytest.mark.anyio
+async def test_closing_closes_every_layer_even_if_one_fails(layers: ChannelLayerManager) -> None:
+    steps: list[str] = []
+
+    class Failing(Recorded):
+        async def close(self) -> None:
+            await super().close()
+            raise ConnectionError("the server is gone")
+
+    layers.set("default", Recorded(steps, "default"))
+    layers.set("chat", Failing(steps, "chat"))
+    with pytest.raises(ConnectionError):
+        await layers.close()
+    assert sorted(steps) == ["chat closes", "default closes"]
 
 
 @pytest.mark.anyio

@@ -1,0 +1,78 @@
+"""How a server's connections end as soon as it is told to stop, rather than when it has waited."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import anyio
+
+from ..asgi import refusal
+from ..exceptions import LayerClosed
+from ..layers.registry import channel_layers
+from ..types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["DrainsOnSignal"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class DrainsOnSignal:
+    """An application whose channel layers close when the process gets a signal to stop.
+
+    uvicorn tells an application that it shuts down only once all responses are
+    complete, which an event stream never is. It keeps the handlers of its
+    signals in Python's table, where this one calls them after its own.
+
+    Args:
+        inner: the application.
+    """
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self.inner = inner
+        self._is_ending = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the life of the server."""
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        elif self._is_ending:
+            for event in refusal(scope, LayerClosed("the server is shutting down")):
+                await send(event)
+        else:
+            await self.inner(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        told = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._drain, told)
+            loop = asyncio.get_running_loop()
+            with _on_signal(lambda: loop.call_soon_threadsafe(told.set)):
+                await self.inner(scope, receive, send)
+            tasks.cancel_scope.cancel()
+
+    async def _drain(self, told: anyio.Event) -> None:
+        await told.wait()
+        self._is_ending = True
+        await channel_layers.close()
+
+
+@contextmanager
+def _on_signal(tell: Callable[[], object]) -> Iterator[None]:
+    """Tell of each signal, then have it handled as it would have been."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        tell()
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,53 @@
+"""What the tests of streams share: a request whose response goes on, and its reader."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from asgi_notify.types import Event
+from tests.consumers.harness import Wire
+from tests.eventstream import Dispatched, EventStream
+
+REQUEST: Event = {"type": "http.request", "body": b"", "more_body": False}
+LEFT: Event = {"type": "http.disconnect"}
+
+
+class Stream(Wire):
+    """A wire that asks for a stream, and reads its events."""
+
+    def __init__(self, *headers: tuple[bytes, bytes], path: str = "/", method: str = "GET") -> None:
+        super().__init__(REQUEST, kind="http", path=path)
+        self.scope.update(method=method, headers=list(headers))
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """The parts of the body, as they were sent."""
+        return [event["body"] for event in self.sent if event["type"] == "http.response.body"]
+
+    @property
+    def events(self) -> list[Dispatched]:
+        """What a page's listeners have got."""
+        return EventStream().feed(b"".join(self.chunks))
+
+
+@asynccontextmanager
+async def streaming(
+    app: Any, *headers: tuple[bytes, bytes], path: str = "/"
+) -> AsyncIterator[Stream]:
+    """A stream that runs beside the test; its client leaves at the end of the block."""
+    wire = Stream(*headers, path=path)
+    with anyio.fail_after(100):  # longer than what a test sees of a turned clock
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wire.run, app)
+            await anyio.wait_all_tasks_blocked()
+            yield wire
+            wire.tell(LEFT)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so that happens a little later."""
+    with anyio.fail_after(5):
+        while not condition():  # noqa: ASYNC110  # nothing tells when it has changed
+            await anyio.sleep(0.005)

@@ -1,0 +1,57 @@
+"""What the environment decides."""
+
+import os
+
+import pytest
+
+from asgi_notify.exceptions import ConfigurationError
+from asgi_notify.settings import Settings
+
+
+def test_an_empty_environment_leaves_the_defaults() -> None:
+    assert Settings.from_environ({}) == Settings()
+    assert Settings() == Settings(
+        layer="memory://",
+        publish_key=None,
+        allowed_origins=(),
+        handler_threads=40,
+        max_body_size=65536,
+    )
+
+
+def test_every_variable_is_read() -> None:
+    environ = {
+        "ASGI_NOTIFY_LAYER": "memory://?capacity=5",
+        "ASGI_NOTIFY_PUBLISH_KEY": "hunter2",
+        "ASGI_NOTIFY_ALLOWED_ORIGINS": "https://a.example, https://b.example ,,",
+        "ASGI_NOTIFY_HANDLER_THREADS": "7",
+        "ASGI_NOTIFY_MAX_BODY_SIZE": "1000",
+        "OTHER": "x",
+    }
+    assert Settings.from_environ(environ) == Settings(
+        layer="memory://?capacity=5",
+        publish_key="hunter2",
+        allowed_origins=("https://a.example", "https://b.example"),
+        handler_threads=7,
+        max_body_size=1000,
+    )
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    names = ("LAYER", "PUBLISH_KEY", "ALLOWED_ORIGINS", "HANDLER_THREADS", "MAX_BODY_SIZE")
+    assert Settings.from_environ({f"ASGI_NOTIFY_{name}": "" for name in names}) == Settings()
+
+
+@pytest.mark.parametrize("name", ["ASGI_NOTIFY_HANDLER_THREADS", "ASGI_NOTIFY_MAX_BODY_SIZE"])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", " 7", "٣"])
+def test_a_number_that_is_none_is_refused_by_name(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} is a whole number of at least 1, not "):
+        Settings.from_environ({name: text})
+
+
+def test_settings_can_be_read_from_the_process_itself() -> None:
+    assert isinstance(Settings.from_environ(os.environ), Settings)
+
+
+def test_settings_that_are_printed_keep_the_key_to_themselves() -> None:
+    assert "hunter2" not in repr(Settings(publish_key="hunter2"))
