@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types format slow screenshot clean
+.PHONY: help run test lint types format quick slow screenshot clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -36,6 +36,9 @@ types: $(VENV)/.dev ## check types
 format: $(VENV)/.dev ## put imports and layout in order
 	"$(BIN)/python" -m ruff check --select I --fix .
 	"$(BIN)/python" -m ruff format .
+
+quick: $(VENV)/.dev ## run the tests that take no seconds each, and no browser
+	"$(BIN)/python" -m pytest -q -m "not slow and not browser"
 
 slow: $(VENV)/.dev ## run only the tests that take seconds
 	"$(BIN)/python" -m pytest -m slow
