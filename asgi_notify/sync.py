@@ -1,5 +1,6 @@
 """How threads and event loops call each other."""
 
+import asyncio
 import atexit
 import inspect
 import os
@@ -7,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextvars import Context
 from functools import partial, wraps
+from math import inf
 from threading import Lock, Thread, get_ident
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,7 +21,7 @@ from anyio.lowlevel import RunVar, current_token
 from .exceptions import MisuseError
 from .settings import Settings
 
-__all__ = ["Home", "async_to_sync", "handler_limiter"]
+__all__ = ["Home", "async_to_sync", "failure_of", "handler_limiter"]
 
 EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
 
@@ -121,6 +123,23 @@ def running_loop() -> bool:
     except RuntimeError:  # anyio's own, or the loop's where a thread has the context of one
         return False
     return True
+
+
+def failure_of(error: Exception | asyncio.CancelledError) -> Exception:
+    """What has failed, where asyncio has cancelled a task that was awaited, not the running one.
+
+    Raises:
+        CancelledError: the one given, where it is the running task that is cancelled.
+    """
+    if isinstance(error, Exception):
+        return error
+    task = asyncio.current_task()
+    # A task that waits for a thread is shielded, so that it is not told what its scope is.
+    if task is None or task.cancelling() or anyio.current_effective_deadline() == -inf:
+        raise error
+    failure = RuntimeError("something that it awaited was cancelled")
+    failure.__cause__ = error
+    return failure
 
 
 def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:

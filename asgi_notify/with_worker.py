@@ -40,13 +40,27 @@ class WithWorker:
         self.inner = inner
         self.channels = Worker(inner, channels, **options).channels
         self._make_worker = partial(Worker, inner, self.channels, **options)
+        self._lives: set[_Life] = set()  # one while it is served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the life of the server."""
         if scope["type"] == "lifespan":
-            await _Life(self._make_worker(), receive, send).run(self.inner, scope)
+            await self._live(scope, receive, send)
         else:
             await self.inner(scope, receive, send)
+
+    async def finish(self) -> None:
+        """Take no more messages, and wait until what runs has ended, as at the shutdown."""
+        for life in tuple(self._lives):
+            await life.finish_work()
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        life = _Life(self._make_worker(), receive, send)
+        self._lives.add(life)
+        try:
+            await life.run(self.inner, scope)
+        finally:
+            self._lives.discard(life)
 
 
 class _Life:
@@ -83,9 +97,8 @@ class _Life:
         event = await self._receive()
         self._is_asked = True
         if event["type"] == "lifespan.shutdown":
+            await self.finish_work()
             self._is_up = False
-            self._worker.stop()
-            await self._has_worked.wait()
         return event
 
     async def send(self, event: Event) -> None:
@@ -94,6 +107,12 @@ class _Life:
             self._is_up = True
             self._tasks.start_soon(self._work)
         await self._send(event)
+
+    async def finish_work(self) -> None:
+        """Stop the worker, and wait for its end if it has begun."""
+        self._worker.stop()
+        if self._is_up:
+            await self._has_worked.wait()
 
     async def _work(self) -> None:
         try:

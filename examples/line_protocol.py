@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from asgi_notify import AsyncConsumer, Event, Message, ProtocolTypeRouter
+from asgi_notify import AsyncConsumer, Event, Message, ProtocolTypeRouter, StopConsumer
 from asgi_notify.types import ASGIApp
 
 MAX_LINE = 1024  # bytes
@@ -51,6 +51,8 @@ async def serve_client(app: ASGIApp, stream: SocketStream) -> None:
             line = await lines.receive_until(b"\n", MAX_LINE)
         except GONE:
             return {"type": "line.disconnect"}
+        if len(line) > MAX_LINE:  # it came at once, newline and all
+            return {"type": "line.disconnect"}
         return {"type": "line.receive", "text": line.decode(errors="replace").rstrip("\r")}
 
     async def send(event: Event) -> None:
@@ -82,8 +84,8 @@ class Chat(AsyncConsumer):
         """Tell everybody, or close."""
         if event["text"] == "bye":
             await self.send({"type": "line.close"})
-        else:
-            await self.tell(event["text"])
+            raise StopConsumer
+        await self.tell(event["text"])
 
     async def line_disconnect(self, event: Event) -> None:
         """Tell the others; the group is left without a word."""

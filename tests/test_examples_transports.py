@@ -124,7 +124,9 @@ def leaving(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("way", ["bye", "close", "half a line", "a line without end"])
+@pytest.mark.parametrize(
+    "way", ["bye", "close", "half a line", "a line without end", "a long line"]
+)
 async def test_two_clients_chat_and_the_one_that_leaves_is_gone_once(
     layer: InMemoryChannelLayer, leaving: list[str], way: str
 ) -> None:
@@ -137,11 +139,13 @@ async def test_two_clients_chat_and_the_one_that_leaves_is_gone_once(
             for visitor in ann, bob:
                 assert await visitor.hear() == "hi, bob \N{WAVING HAND SIGN}"
             if way == "bye":
-                await bob.say("bye")
+                await bob.stream.send(b"bye\ntoo late\n")
             elif way == "half a line":
                 await bob.stream.send(b"good")
             elif way == "a line without end":
                 await bob.stream.send(b"o" * 2000)
+            elif way == "a long line":
+                await bob.stream.send(b"o" * 2000 + b"\n")
             else:
                 await bob.stream.aclose()
             if way != "half a line":

@@ -14,7 +14,7 @@ __all__ = ["command"]
 @click.version_option(package_name="asgi-notify", prog_name="asgi-notify")
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Bring notifications to browsers, over WebSocket.
+    """Bring notifications to browsers.
 
     Without a command, serves the default application.
     """

@@ -11,7 +11,9 @@ import anyio
 from ..asgi import refusal
 from ..exceptions import LayerClosed
 from ..layers.registry import channel_layers
+from ..routing.base import unwrap
 from ..types import ASGIApp, Receive, Scope, Send
+from ..with_worker import WithWorker
 
 __all__ = ["DrainsOnSignal"]
 
@@ -24,6 +26,9 @@ class DrainsOnSignal:
     uvicorn tells an application that it shuts down only once all responses are
     complete, which an event stream never is. It keeps the handlers of its
     signals in Python's table, where this one calls them after its own.
+
+    A worker inside ends first, so that its handlers find the layers open, and who
+    still listens hears of what they have done.
 
     Args:
         inner: the application.
@@ -55,6 +60,9 @@ class DrainsOnSignal:
     async def _drain(self, told: anyio.Event) -> None:
         await told.wait()
         self._is_ending = True
+        for part in unwrap(self.inner):
+            if isinstance(part, WithWorker):
+                await part.finish()
         await channel_layers.close()
 
 

@@ -61,7 +61,8 @@ def _post(request: Request) -> int:
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise click.ClickException(
-            f"no server at {request.full_url} ({reason}); start one with: asgi-notify serve"
+            f"no server at {request.full_url} ({reason}); start one with: asgi-notify serve, "
+            "or say with --url where it is"
         ) from error
     except (HTTPException, ValueError, KeyError, TypeError) as error:
         raise click.ClickException(

@@ -6,6 +6,7 @@ This is the one room that knows synchronous consumers from asynchronous ones.
 import inspect
 import logging
 from abc import ABC, abstractmethod
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 from math import inf
@@ -23,7 +24,7 @@ from ..layers.base import BaseChannelLayer
 from ..layers.mailbox import Overflow
 from ..layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..names import handler_name
-from ..sync import Home, handler_limiter
+from ..sync import Home, failure_of, handler_limiter
 from ..types import Event, Message, Receive, Scope, Send
 from .connection import Connection
 
@@ -89,10 +90,7 @@ class Consumer(ABC, Generic[Done]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._handlers = {}
-        if isinstance(cls.groups, str):
-            raise ConfigurationError(
-                f"{cls.__name__}.groups is a list of names: write groups = [{cls.groups!r}]"
-            )
+        _require_list(cls, cls.groups)
 
     @classmethod
     def as_asgi(cls, *, channel_layer: BaseChannelLayer | None = None, **initkwargs: Any) -> Self:
@@ -146,7 +144,8 @@ class Consumer(ABC, Generic[Done]):
             self.channel_layer.detach(mailbox)
 
     async def _join_groups(self) -> None:
-        for group in self.groups:
+        _require_list(type(self), self.groups)
+        for group in self.groups or ():  # Channels' classes may say None
             await self.channel_layer.group_add(group, self.channel_name)
 
     @abstractmethod
@@ -185,6 +184,13 @@ class Consumer(ABC, Generic[Done]):
         if not name.endswith("_disconnect"):
             _log_unhandled(type(self), kind, name, is_helper)
         return None
+
+
+def _require_list(cls: type, groups: object) -> None:
+    if isinstance(groups, str):
+        raise ConfigurationError(
+            f"{cls.__name__}.groups is a list of names: write groups = [{groups!r}]"
+        )
 
 
 @lru_cache(maxsize=256)  # once for each class and type, so that a flood logs one line
@@ -240,8 +246,8 @@ class SyncConsumer(Consumer[None]):
                 await anyio.to_thread.run_sync(
                     self._run_handler, handler, message, limiter=handler_limiter()
                 )
-            except Exception as error:
-                errors.append(error)
+            except (Exception, CancelledError) as error:
+                errors.append(failure_of(error))
 
         # A server may cancel this very task, which would then not wait for the thread;
         # a task group waits for its tasks, come what may.

@@ -1,6 +1,7 @@
 """One connection of one consumer, from its first event to the end of its last task."""
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
@@ -10,6 +11,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from ..asgi import accept, close, refusal
 from ..exceptions import AcceptConnection, ClientError, DenyConnection, LayerClosed, StopConsumer
 from ..layers.mailbox import Mailbox
+from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
 from .protocol import CLOSED, protocol_of
 
@@ -228,7 +230,8 @@ class Connection:
                 await self.send(accept())
         except (StopConsumer, DenyConnection) as ending:
             return ending
-        except Exception as error:
+        except (Exception, CancelledError) as error:
+            error = failure_of(error)
             if isinstance(error, ClientError) and self._protocol.has_client:
                 logger.info("refused %s: %s", self, error)
             else:
@@ -279,10 +282,10 @@ class Connection:
             logger.error("%s: %s was cut off after %g s", self, self._current, self._farewell)
 
     def _log_cancelled(self) -> None:
-        is_late = self._handling.cancelled_caught and self.is_closed and not self._broken
-        if is_late and self._current:
-            what = "%s: %s was cancelled, %g s after the connection had ended"
-            logger.warning(what, self, self._current, self._grace)
+        if not self._handling.cancelled_caught or self._broken or not self._current:
+            return
+        why = self.mailbox.error or f"{self._grace:g} s after the connection had ended"
+        logger.warning("%s: %s was cancelled, %s", self, self._current, why)
 
     def _log_failure(self, error: Exception) -> None:
         self._has_failed = True

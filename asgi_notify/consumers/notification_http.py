@@ -18,6 +18,8 @@ __all__ = ["NotificationHttpConsumer"]
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}")
 
+_REFUSED = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
+
 _ANSWER = "poll.answer"  # this consumer's own event, behind what waits in its mailbox
 
 
@@ -115,7 +117,13 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
 
 
 def _accepts_stream(scope: Scope) -> bool:
-    """Whether the Accept header names the type of a stream. Source: RFC 9110, section 12.5.1."""
+    """Whether the Accept header names the type of a stream.
+
+    Source: RFC 9110, sections 12.5.1 and, for a weight of 0, 12.4.2.
+    """
     accepted = [value for name, value in scope.get("headers", ()) if name.lower() == b"accept"]
     ranges = b",".join(accepted).decode("latin-1").split(",")
-    return any(part.partition(";")[0].strip().lower() == CONTENT_TYPE for part in ranges)
+    return any(
+        part.partition(";")[0].strip().lower() == CONTENT_TYPE and not _REFUSED.search(part)
+        for part in ranges
+    )

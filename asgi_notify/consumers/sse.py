@@ -30,6 +30,7 @@ class AsyncSseConsumer(AsyncHttpConsumer):
             earlier stream, or None; any client can write one.
         keep_alive: seconds without an event after which a comment is sent, so
             that no proxy takes the stream for dead. Also while a handler runs.
+            `math.inf` for none.
         retry: milliseconds that a browser waits before it comes back; where
             None, its own time.
     """

@@ -43,7 +43,8 @@ class EventRouter:
     - A connection whose first event no route matches is refused with 404, and
       none of its events are routed. Of other messages that no route matches,
       one line is logged for each type; an unmatched end is nothing unusual.
-    - ``http.request`` comes once, with the whole body.
+    - ``http.request`` comes once, with the whole body, and ``http.disconnect``
+      if it did.
     - It answers ``lifespan`` as `ProtocolTypeRouter` does, so it can be the
       application itself.
 
@@ -92,15 +93,17 @@ class _Events(AsyncHttpConsumer):
         self.max_body_size = max_body_size
         self.router = router
         self.state: dict[str, Any] = {}
-        self._is_refused = False
+        self._is_passed_over = False  # with all that may still come
 
     async def dispatch(self, message: Message) -> None:
         if message["type"] == "http.request":
-            await self.http_request(dict(message))  # which gathers the body for `handle`
-        elif not self._is_refused:
+            self._is_passed_over = True  # until the body is whole
+            await self.http_request(dict(message))  # which gathers it for `handle`
+        elif not self._is_passed_over:
             await self._route(message)
 
     async def handle(self, body: bytes) -> None:
+        self._is_passed_over = False
         try:
             await self._route({"type": "http.request", "body": body, "more_body": False})
         except StopConsumer:
@@ -147,7 +150,7 @@ class _Events(AsyncHttpConsumer):
 
     def _pass_over(self, kind: str, channel: str) -> None:
         if kind in ("websocket.connect", "http.request"):
-            self._is_refused = True
+            self._is_passed_over = True
             path = str(self.scope.get("path", ""))[:_MAX_SHOWN]
             raise NoRouteFound(f"no route takes {kind} at {path!r}")
         if not kind.endswith(".disconnect"):
@@ -178,6 +181,8 @@ def _function(consumer: Callable[..., Any], channel: str) -> Callable[..., Any]:
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, partial):
+        function = function.func
     # An object with "async def __call__" is asynchronous, too.
     call = type(function).__call__
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -187,6 +187,14 @@ async def test_a_class_joins_its_groups_and_leaves_them_at_the_end(
     assert_nothing_left(layer, "a", "b")
 
 
+async def test_a_class_may_say_none_for_no_groups(layer: InMemoryChannelLayer) -> None:
+    class Alone(AsyncWebsocketConsumer):
+        groups = None  # type: ignore[assignment]  # as classes written for Channels may
+
+    async with connected(Alone):
+        assert len(layer.hub.attached) == 1
+
+
 def test_groups_given_as_a_bare_string_are_refused_where_the_class_is_made() -> None:
     with pytest.raises(ConfigurationError, match=r"write groups = \['room'\]"):
 
@@ -386,3 +394,17 @@ async def test_the_scope_is_the_one_that_the_application_was_called_with() -> No
     wire = Wire({"type": "websocket.connect"}, text("a"), left())
     await wire.run(Kept())
     assert scopes[0] is wire.scope
+
+
+async def test_groups_given_to_an_instance_as_a_bare_string_are_refused_when_joined(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(AsyncWebsocketConsumer):
+        def __init__(self) -> None:
+            self.groups = "room"
+
+    async with WebsocketCommunicator(Wrong, "/") as client:
+        assert (await client.connect())[0] is False
+    [record] = [record for record in caplog.records if record.exc_info]
+    assert "write groups = ['room']" in str(record.exc_info and record.exc_info[1])
+    assert_nothing_left(layer, "r", "o", "m")

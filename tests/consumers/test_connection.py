@@ -237,8 +237,9 @@ async def test_a_full_mailbox_closes_with_1013_even_while_a_send_is_stuck(
     assert wire.close["code"] == 1013
     assert ends == [1013]
     assert_nothing_left(layer, "all")
-    [lost] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    lost, cut = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "lost a message" in lost.getMessage()
+    assert "was cancelled, the mailbox of" in cut.getMessage()
 
 
 async def test_overflow_drop_oldest_keeps_the_connection_and_the_newest() -> None:

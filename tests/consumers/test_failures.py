@@ -22,6 +22,7 @@ from asgi_notify import (
     StopConsumer,
     TooLarge,
     WebsocketConsumer,
+    async_to_sync,
 )
 from asgi_notify.consumers import connection
 from asgi_notify.testing import WebsocketCommunicator
@@ -295,27 +296,74 @@ async def test_an_error_of_a_slow_disconnect_is_logged_after_the_client_has_left
     assert len(list(errors)) == 1
 
 
-async def test_a_handler_that_awaits_a_cancelled_task_leaves_nothing_behind(
-    layer: InMemoryChannelLayer, anyio_backend: str
+@pytest.mark.parametrize("where", ["connect", "receive", "disconnect"])
+async def test_a_handler_that_awaits_a_cancelled_task_has_failed(
+    layer: InMemoryChannelLayer, errors: list[logging.LogRecord], anyio_backend: str, where: str
 ) -> None:
     if anyio_backend != "asyncio":
         pytest.skip("only asyncio lets a task be cancelled from outside like this")
     ends: list[int] = []
 
-    class Awaits(Fails):
+    class Awaits(AsyncWebsocketConsumer):
+        groups = ("all",)
+
+        async def lose(self, here: str) -> None:
+            if here == where:
+                task = asyncio.create_task(asyncio.sleep(10))
+                await checkpoint()
+                task.cancel()
+                await task
+
+        async def connect(self) -> None:
+            await self.accept()
+            await self.lose("connect")
+
         async def receive(
             self, text_data: str | None = None, bytes_data: bytes | None = None
         ) -> None:
-            task = asyncio.create_task(asyncio.sleep(10))
-            await checkpoint()
-            task.cancel()
-            await task
+            await self.lose("receive")
+            await self.close()
+
+        async def disconnect(self, code: int) -> None:
+            ends.append(code)
+            await self.lose("disconnect")
 
     wire = Wire(CONNECT, text("a"))
-    with pytest.raises(asyncio.CancelledError):
-        await wire.run(Awaits.as_asgi(where="", error=None, ends=ends))
-    assert ends == [1012]
+    await wire.run(Awaits.as_asgi())
+    assert wire.close is not None
+    assert ends == [wire.close["code"]] == [1000 if where == "disconnect" else 1011]
+    [record] = errors
+    assert f"websocket.{where} failed" in record.getMessage()
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], RuntimeError)
+    assert isinstance(record.exc_info[1].__cause__, asyncio.CancelledError)
     assert_nothing_left(layer, "all")
+
+
+async def test_a_thread_that_waits_for_a_cancelled_task_has_failed(
+    layer: InMemoryChannelLayer, errors: list[logging.LogRecord], anyio_backend: str
+) -> None:
+    if anyio_backend != "asyncio":
+        pytest.skip("only asyncio lets a task be cancelled from outside like this")
+
+    async def lose() -> None:
+        task = asyncio.create_task(asyncio.sleep(10))
+        await checkpoint()
+        task.cancel()
+        await task
+
+    class Waits(WebsocketConsumer):
+        def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+            async_to_sync(lose)()
+
+    wire = Wire(CONNECT, text("a"))
+    with anyio.fail_after(5):
+        await wire.run(Waits.as_asgi())
+    assert wire.close is not None
+    assert wire.close["code"] == 1011
+    [record] = errors
+    assert "websocket.receive failed" in record.getMessage()
+    assert_nothing_left(layer)
 
 
 # What the server itself raises.

@@ -102,6 +102,7 @@ async def test_who_accepts_a_stream_gets_an_event_for_each_notification(
     [
         [(b"accept", b"text/event-stream")],
         [(b"Accept", b"Text/Event-Stream;q=0.9")],
+        [(b"accept", b"text/event-stream;q=0.01, */*;q=0")],
         [(b"accept", b"text/html, text/event-stream , */*")],
         [(b"accept", b"text/html"), (b"accept", b"text/event-stream")],
     ],
@@ -111,7 +112,17 @@ async def test_what_counts_as_accepting_a_stream(headers: list[tuple[bytes, byte
         assert dict(wire.sent[0]["headers"])[b"content-type"].startswith(b"text/event-stream")
 
 
-@pytest.mark.parametrize("accept", [b"*/*", b"text/*", b"application/json", b"text/event-streams"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        b"*/*",
+        b"text/*",
+        b"application/json",
+        b"text/event-streams",
+        b"text/event-stream;q=0, */*",
+        b"*/*, text/event-stream ; Q=0.000",
+    ],
+)
 async def test_who_names_no_stream_polls(accept: bytes) -> None:
     assert await get("?timeout=0", (b"accept", accept)) == await get("?timeout=0")
 
@@ -188,6 +199,20 @@ async def test_a_bad_timeout_is_a_400_that_says_what_is_a_good_one(value: str) -
     assert content == {
         "error": "timeout is one number of seconds, from 0 to 60, such as timeout=25"
     }
+
+
+async def test_a_subclass_says_how_long_a_poll_waits() -> None:
+    class Quick(NotificationHttpConsumer):
+        poll_timeout = 0.0
+        max_poll_timeout = 0.5
+
+    quick = URLRouter([path(ROOM, Quick)])
+    with anyio.fail_after(5):
+        status, content, _ = await get("", application=quick)
+        assert (status, content) == (200, {"notifications": []})
+    status, content, _ = await get("?timeout=0.6", application=quick)
+    assert status == 400
+    assert "from 0 to 0.5" in content["error"]
 
 
 async def test_a_client_that_leaves_a_poll_leaves_the_group(

@@ -292,11 +292,15 @@ async def test_partials_and_objects_with_an_async_call_are_asynchronous() -> Non
 
     seen = Seen()
     router = EventRouter(
-        [route("websocket.connect", partial(greet, "hello")), route("websocket.receive", seen)]
+        [
+            route("websocket.connect", partial(greet, "hello")),
+            route("websocket.receive", seen),
+            route("websocket.disconnect", partial(seen)),
+        ]
     )
     wire = await talk(router, text("x"))
     assert wire.texts == ["hello"]
-    assert seen.types == ["websocket.receive"]
+    assert seen.types == ["websocket.receive", "websocket.disconnect"]
 
 
 class Counter(EventConsumer):
@@ -376,6 +380,29 @@ async def test_a_body_over_the_limit_is_answered_413() -> None:
     assert await request(router, b"12345") == [200, b"12345"]
     status, _ = await request(router, b"123", b"456", b"789")
     assert status == 413
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [{"type": "http.request", "body": b"123456"}],
+        [{"type": "http.request", "body": b"12", "more_body": True}, {"type": "http.disconnect"}],
+    ],
+    ids=["too large", "never whole"],
+)
+async def test_the_end_of_a_request_that_was_not_routed_is_not_routed_either(
+    events: list[Any],
+) -> None:
+    seen = Seen()
+    router = EventRouter(
+        [route("http.request", seen), route("http.disconnect", seen)], max_body_size=5
+    )
+    wire = Wire(kind="http")
+    for event in events:
+        wire.tell(event)
+    with anyio.fail_after(5):
+        await wire.run(router)
+    assert seen.types == []
 
 
 @pytest.mark.parametrize("error", [None, StopConsumer])

@@ -1,0 +1,29 @@
+"""What the Makefile's targets would run."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.servers import ROOT
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make here")
+
+
+def make(*arguments: str) -> str:
+    command = ["make", "--no-print-directory", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_run_serves_where_it_is_told() -> None:
+    assert 'asgi_notify serve --host "127.0.0.1" --port "8000"' in make("--dry-run", "run")
+    told = make("--dry-run", "run", "HOST=localhost", "PORT=9000")
+    assert 'asgi_notify serve --host "localhost" --port "9000"' in told
+
+
+def test_help_lists_every_target() -> None:
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert declared is not None
+    assert re.findall(r"^  make (\w+)", make("help"), re.MULTILINE) == declared[1].split()
