@@ -80,3 +80,17 @@ def test_the_server_stops_with_a_socket_open(server: Server) -> None:
         exit = server.stop()
     assert exit.seconds < 5
     assert "Traceback" not in exit.output
+
+
+def test_the_quickstart_of_the_readme_ships_to_its_own_pages_alone() -> None:
+    with Server("uvicorn-websockets-sansio", "examples.quickstart:app") as server:
+        room = f"{server.ws}/notifications/42/"
+        with connect(room) as socket:
+            assert httpx.post(f"{server.http}/ship/42").json() == {"reached": 1}
+            assert socket.recv(WAIT) == "Your order has shipped"
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            connect(room, origin=Origin("http://e.example")),
+        ):
+            pass
+        assert refused.value.response.status_code == 403
