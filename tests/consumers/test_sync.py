@@ -54,7 +54,13 @@ class Counts(WebsocketConsumer):
     lock = threading.Lock()
     running = 0
     most = 0
+    wanted = 1  # how many have to run at once before the first of them ends
+    met: ClassVar[threading.Event]
     threads: ClassVar[set[int]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.met, cls.threads = threading.Event(), set()
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         kind = type(self)
@@ -62,6 +68,9 @@ class Counts(WebsocketConsumer):
             kind.running += 1
             kind.most = max(kind.most, kind.running)
             kind.threads.add(threading.get_ident())
+            if kind.running == kind.wanted:
+                kind.met.set()
+        assert kind.met.wait(PATIENCE)
         # Gives the others every chance to come in between.
         async_to_sync(anyio.wait_all_tasks_blocked)()
         with self.lock:
@@ -73,7 +82,7 @@ async def test_no_more_handlers_run_at_once_than_the_limiter_has_threads(
     layer: InMemoryChannelLayer,
 ) -> None:
     class Limited(Counts):
-        threads: ClassVar[set[int]] = set()
+        wanted = 2
 
     limiter = handler_limiter()
     before, limiter.total_tokens = limiter.total_tokens, 2
@@ -96,7 +105,6 @@ async def test_no_more_handlers_run_at_once_than_the_limiter_has_threads(
 async def test_the_handlers_of_one_connection_never_overlap(layer: InMemoryChannelLayer) -> None:
     class Lonely(Counts):
         groups = ("all",)
-        threads: ClassVar[set[int]] = set()
 
         def note(self, message: Message) -> None:
             self.receive()
