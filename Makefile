@@ -21,7 +21,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(VENV)/.server ## serve the default application at http://HOST:PORT/
-	"$(BIN)/python" -m asgi_notify serve --host "$(HOST)" --port "$(PORT)"
+	exec "$(BIN)/python" -m asgi_notify serve --host "$(HOST)" --port "$(PORT)"
 
 test: lint types ## check style and types, then run every test, with coverage
 	"$(BIN)/python" -m pytest --cov
