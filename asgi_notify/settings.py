@@ -22,6 +22,8 @@ class Settings:
             (``ASGI_NOTIFY_ALLOWED_ORIGINS``, separated by commas).
         handler_threads: how many synchronous handlers run at once
             (``ASGI_NOTIFY_HANDLER_THREADS``).
+        stepping: whether idle consumers are served without waking their tasks,
+            where the event loop allows it (``ASGI_NOTIFY_STEPPING``, 1 or 0).
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
     """
 
@@ -30,13 +32,14 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     handler_threads: int = HANDLER_THREADS
     max_body_size: int = MAX_BODY_SIZE
+    stepping: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the variables named above; an empty one counts as not set.
 
         Raises:
-            ConfigurationError: a number is none, or is below 1.
+            ConfigurationError: a number is none, or is below 1; a switch is neither 1 nor 0.
         """
         origins = environ.get("ASGI_NOTIFY_ALLOWED_ORIGINS", "").split(",")
         return cls(
@@ -45,6 +48,7 @@ class Settings:
             allowed_origins=tuple(origin.strip() for origin in origins if origin.strip()),
             handler_threads=_count(environ, "ASGI_NOTIFY_HANDLER_THREADS", HANDLER_THREADS),
             max_body_size=_count(environ, "ASGI_NOTIFY_MAX_BODY_SIZE", MAX_BODY_SIZE),
+            stepping=_switch(environ, "ASGI_NOTIFY_STEPPING", cls.stepping),
         )
 
 
@@ -53,3 +57,10 @@ def _count(environ: Mapping[str, str], name: str, default: int) -> int:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise ConfigurationError(f"{name} is a whole number of at least 1, not {text!r}")
+
+
+def _switch(environ: Mapping[str, str], name: str, default: bool) -> bool:
+    text = environ.get(name) or str(int(default))
+    if text in ("0", "1"):
+        return text == "1"
+    raise ConfigurationError(f"{name} is 1 (on) or 0 (off), not {text!r}")

@@ -110,7 +110,7 @@ class Wire:
         mailbox = next((box for box in layer.hub.attached if box.channel == self.channel), None)
         if mailbox is None or self._events or mailbox.error or self.scope.cancel_called:
             return False
-        return self.is_handling or (mailbox.is_read and not mailbox._items)
+        return self.is_handling or (mailbox.is_read and not mailbox._waiting())
 
 
 def connect_as_planned(wire: Wire) -> None:

@@ -4,13 +4,13 @@ This is the one room that knows synchronous consumers from asynchronous ones.
 """
 
 import inspect
-import logging
 from abc import ABC, abstractmethod
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from math import inf
 from threading import get_ident
+from types import CoroutineType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import anyio
@@ -23,14 +23,12 @@ from ..exceptions import ConfigurationError, LayerClosed, MisuseError
 from ..layers.base import BaseChannelLayer
 from ..layers.mailbox import Overflow
 from ..layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
-from ..names import handler_name
 from ..sync import Home, failure_of, handler_limiter
 from ..types import Event, Message, Receive, Scope, Send
 from .connection import Connection
+from .handlers import find_handler
 
 __all__ = ["AsyncConsumer", "Consumer", "SyncConsumer"]
-
-logger = logging.getLogger("asgi_notify.consumers")
 
 Done = TypeVar("Done")
 """What a helper such as ``send`` returns: an awaitable, or None in a synchronous consumer."""
@@ -75,13 +73,16 @@ class Consumer(ABC, Generic[Done]):
     """Methods that no message type reaches, since they are for the consumer's own use."""
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _late: tuple[int, tuple[str, ...]]  # how many attributes there were; which are not __init__'s
     _given_layer: BaseChannelLayer | None = None
     _connection: Connection
+    _by_steps: ClassVar[bool] = True
     _handlers: ClassVar[dict[str, str]]  # message type -> name of its method, once found
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         consumer = super().__new__(cls)
         consumer._arguments = (args, kwargs)
+        consumer._late = (0, ())
         return consumer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -113,7 +114,13 @@ class Consumer(ABC, Generic[Done]):
         args, kwargs = self._arguments
         consumer = type(self)(*args, **kwargs)
         # What was set on the prototype later, beside what __init__ sets, holds for them all.
-        consumer.__dict__ = {**self.__dict__, **consumer.__dict__}
+        # Told by a twin, once: to ask each consumer for its __dict__ would make it one.
+        if len(self.__dict__) != self._late[0]:
+            twin = type(self)(*args, **kwargs)
+            late = self.__dict__.keys() - twin.__dict__.keys()
+            self._late = len(self.__dict__), tuple(late)
+        for name in self._late[1]:
+            setattr(consumer, name, self.__dict__[name])
         return consumer
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,6 +142,7 @@ class Consumer(ABC, Generic[Done]):
                 mailbox,
                 join=self._join_groups,
                 handle=self.dispatch,
+                by_steps=self._by_steps,
                 depart=partial(self.channel_layer.detach, mailbox),
                 grace=self.leave_grace,
                 farewell=self.disconnect_timeout,
@@ -149,7 +157,7 @@ class Consumer(ABC, Generic[Done]):
             await self.channel_layer.group_add(group, self.channel_name)
 
     @abstractmethod
-    async def dispatch(self, message: Message) -> None:
+    def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
         """Pass an event or a message to its handler."""
 
     @abstractmethod
@@ -167,23 +175,12 @@ class Consumer(ABC, Generic[Done]):
     def _handler(self, message: Message) -> Callable[[Message], Any] | None:
         """The method that handles a message; where there is none, the log says so."""
         kind = message.get("type", "")
-        name = self._handlers.get(kind) or self._find_handler(message)
-        return getattr(self, name) if name else None
-
-    def _find_handler(self, message: Message) -> str | None:
-        name = handler_name(message)
-        kind = message["type"]
-        bases = type(self).__mro__
-        is_helper = any(name in vars(base).get("helpers", ()) for base in bases)
-        # getattr alone would find what classes have and instances have not: "mro", "register".
-        is_there = any(name in vars(base) for base in bases)
-        if not is_helper and is_there and callable(getattr(type(self), name)):
-            # The cache of this very class: its methods are known now.
-            self._handlers[kind] = name
-            return name
-        if not name.endswith("_disconnect"):
-            _log_unhandled(type(self), kind, name, is_helper)
-        return None
+        name = self._handlers.get(kind) or find_handler(type(self), message)
+        if name is None:
+            return None
+        self._handlers[kind] = name  # of this very class: its methods are known now
+        handler: Callable[[Message], Any] = getattr(self, name)
+        return handler
 
 
 def _require_list(cls: type, groups: object) -> None:
@@ -193,32 +190,30 @@ def _require_list(cls: type, groups: object) -> None:
         )
 
 
-@lru_cache(maxsize=256)  # once for each class and type, so that a flood logs one line
-def _log_unhandled(cls: type, kind: str, name: str, is_helper: bool) -> None:
-    reason = "is for the consumer's own use" if is_helper else "does not exist"
-    logger.warning(
-        "a message of type %r was passed over: %s.%s %s; name the type after a handler",
-        kind, cls.__qualname__, name, reason,
-    )  # fmt: skip
-
-
 class AsyncConsumer(Consumer[Awaitable[None]]):
     """A consumer whose handlers are ``async def`` and run in the event loop."""
 
-    async def dispatch(self, message: Message) -> None:
+    def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
         handler = self._handler(message)
-        if handler is None:
-            return
-        result = handler(message)
-        if result is not None:
-            await result
+        handling = handler(message) if handler is not None else None
+        return handling if isinstance(handling, CoroutineType) else _wait_for(handling)
 
     def send(self, message: Event) -> Awaitable[None]:
         return self._connection.send(message)
 
-    async def _emit(self, *events: Event) -> None:
+    def _emit(self, *events: Event) -> Awaitable[None]:
+        if len(events) == 1:
+            return self._connection.send(events[0])
+        return self._emit_all(events)
+
+    async def _emit_all(self, events: Iterable[Event]) -> None:
         for event in events:
             await self._connection.send(event)
+
+
+async def _wait_for(handling: Awaitable[None] | None) -> None:
+    if handling is not None:
+        await handling
 
 
 class SyncConsumer(Consumer[None]):
@@ -227,6 +222,8 @@ class SyncConsumer(Consumer[None]):
     The handlers of one connection run one after the other, those of different
     connections side by side, as many as `handler_limiter` has threads.
     """
+
+    _by_steps = False  # a thread is always waited for
 
     _home: Home
     _handler_thread: int | None = None  # while a handler runs

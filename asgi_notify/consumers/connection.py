@@ -2,29 +2,29 @@
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
+from typing import Any
 
 import anyio
-from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from ..asgi import accept, close, refusal
 from ..exceptions import AcceptConnection, ClientError, DenyConnection, LayerClosed, StopConsumer
-from ..layers.mailbox import Mailbox
+from ..layers.mailbox import Entry, Mailbox
 from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
-from .protocol import CLOSED, protocol_of
+from .outlet import Outlet
+from .protocol import CLOSED
+from .stepping import handle_each
 
 __all__ = ["Connection"]
 
 logger = logging.getLogger("asgi_notify.connections")
 
 CLOSE_TIMEOUT = 2.0  # seconds to tell a client, which may not read, why it is cut off
-NOTICE_TIMEOUT = 0.5  # seconds in which a server whose send failed says that the client left
-TURN = 1000  # messages handled in one go before others get their turn; all that usually wait
 
 
-class Connection:
+class Connection(Outlet):
     """Feeds a consumer its client's events and the layer's messages, one at a time.
 
     Two tasks live as long as the connection: the reader waits for the client,
@@ -36,10 +36,16 @@ class Connection:
         mailbox: where the layer puts the messages.
         join: puts the channel into its groups, when the first event has come.
         handle: passes one event or message to the consumer.
+        by_steps: whether handlers may be run while the connection's own task sleeps.
         depart: takes the channel out of its groups, when all has been handled.
         grace: seconds that handlers may go on after the client has left.
         farewell: seconds that the handler of the disconnect event may take.
     """
+
+    __slots__ = (
+        "_begun_at", "_broken", "_by_steps", "_depart", "_error", "_farewell", "_handle",
+        "_has_failed", "_join", "_receive", "current", "is_endless",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -49,92 +55,25 @@ class Connection:
         mailbox: Mailbox,
         *,
         join: Callable[[], Awaitable[None]],
-        handle: Callable[[Message], Awaitable[None]],
+        handle: Callable[[Message], Coroutine[Any, Any, None] | None],
+        by_steps: bool,
         depart: Callable[[], None],
         grace: float,
         farewell: float,
     ) -> None:
-        self.scope = scope
-        self.mailbox = mailbox
+        super().__init__(scope, send, mailbox, grace)
+        self.current = ""  # the type of what is being handled
         self.is_endless = False  # a stream of events may end anywhere between two of them
         self._receive = receive
-        self._send = send
         self._join = join
         self._handle = handle
+        self._by_steps = by_steps
         self._depart = depart
-        self._grace = grace
         self._farewell = farewell
-        self._protocol = protocol_of(scope["type"])
-        self._state = self._protocol.start
-        self._handling = anyio.CancelScope()
-        self._reading = anyio.CancelScope()
         self._begun_at: float | None = None
-        self._current = ""  # the type of what is being handled
         self._broken: Exception | None = None  # what the server's own receive raised
+        self._error: Exception | None = None  # what has ended the connection
         self._has_failed = False  # a handler has, and the log says so
-        self._end: Event = {"type": self._protocol.leaving, "code": 1006, "reason": ""}
-        self._is_left = False
-        self._left = anyio.Event()
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether the client has got a first answer, such as an accept."""
-        return self._state != self._protocol.start
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing that is sent goes anywhere any more."""
-        return self._state == CLOSED
-
-    async def send(self, event: Event) -> None:
-        """Send an event to the client; see `Consumer.send`."""
-        if self._state == CLOSED:
-            return
-        before, self._state = self._state, self._protocol.next_state(self._state, event)
-        if self._state != before:
-            self._note(event)
-        if event["type"] != "websocket.close":
-            await self._pass_on(event)
-            return
-        # Some servers hold the close frame back while they are asked for an event.
-        self._reading.cancel()
-        await cancel_shielded_checkpoint()
-        await self._pass_on(event)
-        self._handling.deadline = anyio.current_time() + self._grace
-
-    async def _pass_on(self, event: Event) -> None:
-        try:
-            await self._send(event)
-        except OSError:
-            # ASGI, HTTP & WebSocket, "Disconnected client - send exception".
-            self._leave()
-        except Exception:
-            if not self._protocol.has_client:
-                raise
-            code = event.get("code", 0)
-            if event["type"] == "websocket.close" and 1000 < code < 3000:
-                # Some servers refuse to send the codes that RFC 6455 7.4.1 has named.
-                await self._pass_on({**event, "code": code + 3000})
-                return
-            # Some servers tell in errors of their own what others tell in an OSError.
-            with anyio.move_on_after(NOTICE_TIMEOUT):
-                await self._left.wait()
-            if not self._left.is_set():
-                raise
-
-    def _note(self, event: Event) -> None:
-        """Remember, and log, what ends the connection or begins it."""
-        if event["type"] == "websocket.close":
-            self._end["code"] = event.get("code", 1000)
-            self._end["reason"] = event.get("reason") or ""
-        elif event["type"] == "websocket.accept":
-            logger.info("accepted %s", self)
-
-    def _leave(self) -> None:
-        """The client is gone: nothing is sent any more, and handlers have a while to end."""
-        self._state = CLOSED
-        self._is_left = True
-        self._handling.deadline = anyio.current_time() + self._grace
 
     async def run(self) -> None:
         """Live through the connection.
@@ -201,44 +140,52 @@ class Connection:
         """Handle what comes until the connection is over; return the error that ended it."""
         # Messages of a group joined now line up behind the event that has come.
         await self.mailbox.wait()
-        error = await self._guard(self._join(), "joining the groups")
-        handled = 0
-        while error is None and self.mailbox.error is None:
-            entry = self.mailbox.pop()
-            if entry is None:
-                await self.mailbox.wait()
-                continue
-            if entry.message["type"] == self._protocol.leaving:
-                # Sent through the layer, it is somebody's wish that this connection ends.
-                return None if entry.is_from_client else StopConsumer()
-            self._begun_at = self._begun_at or monotonic()
-            error = await self._guard(self._handle(entry.message), entry.message["type"])
-            if self.is_closed and not self._is_left:
-                break
-            handled += 1
-            if handled % TURN == 0:
-                await checkpoint()
-        return error or self.mailbox.error
+        self.current = "joining the groups"
+        await self.follow(self._join)
+        if not self.is_over:
+            await handle_each(self, by_steps=self._by_steps)
+        return self._error or self.mailbox.error
 
-    async def _guard(self, handling: Awaitable[None], what: str) -> Exception | None:
-        """Let the consumer handle something; return what it raised to end the connection."""
-        self._current = what
+    def begin(self, entry: Entry) -> Coroutine[Any, Any, None] | None:
+        """Begin to handle what the mailbox held; None where nothing is left to do."""
+        message = entry.message
+        kind = message["type"]
+        if kind == self._protocol.leaving:
+            # Sent through the layer, it is somebody's wish that this connection ends.
+            self._error = None if entry.is_from_client else StopConsumer()
+            self.is_over = True
+            return None
+        if self._begun_at is None:
+            self._begun_at = monotonic()
+        self.current = kind
+        return self._handle(message)
+
+    async def follow(self, begin: Callable[..., Awaitable[None] | None], *args: object) -> None:
+        """Let something be handled, and note what it raises to end the connection."""
         try:
-            try:
+            handling = begin(*args)
+            if handling is not None:
                 await handling
-            except AcceptConnection:
-                await self.send(accept())
-        except (StopConsumer, DenyConnection) as ending:
-            return ending
         except (Exception, CancelledError) as error:
-            error = failure_of(error)
-            if isinstance(error, ClientError) and self._protocol.has_client:
-                logger.info("refused %s: %s", self, error)
-            else:
-                self._log_failure(error)
+            self._error = await self._verdict(error)
+            if self._error is not None:
+                self.is_over = True
+                return
+        self.current = ""
+
+    async def _verdict(self, error: Exception | CancelledError) -> Exception | None:
+        """What a handler's error means: the one that ends the connection, or None."""
+        if isinstance(error, AcceptConnection):
+            await self.follow(self.send, accept())
+            return self._error
+        if isinstance(error, StopConsumer | DenyConnection):
             return error
-        self._current = ""
-        return None
+        error = failure_of(error)
+        if isinstance(error, ClientError) and self._protocol.has_client:
+            logger.info("refused %s: %s", self, error)
+        else:
+            self._log_failure(error)
+        return error
 
     async def _tell(self, error: Exception | None) -> None:
         """Tell the client why its connection ends, where it can still be told."""
@@ -246,7 +193,7 @@ class Connection:
             return
         with anyio.move_on_after(CLOSE_TIMEOUT):
             for event in self._last_words(error):
-                self._current = event["type"]
+                self.current = event["type"]
                 try:
                     await self.send(event)
                 except Exception as failure:
@@ -277,22 +224,19 @@ class Connection:
             seconds = monotonic() - self._begun_at
             logger.info("ended %s after %.1f s, code %s", self, seconds, self._end.get("code"))
         with anyio.move_on_after(self._farewell) as scope:
-            await self._guard(self._handle(self._end), self._protocol.leaving)
+            self.current = self._protocol.leaving
+            await self.follow(self._handle, self._end)
         if scope.cancelled_caught:
-            logger.error("%s: %s was cut off after %g s", self, self._current, self._farewell)
+            logger.error("%s: %s was cut off after %g s", self, self.current, self._farewell)
 
     def _log_cancelled(self) -> None:
-        if not self._handling.cancelled_caught or self._broken or not self._current:
+        if not self._handling.cancelled_caught or self._broken or not self.current:
             return
         why = self.mailbox.error or f"{self._grace:g} s after the connection had ended"
-        logger.warning("%s: %s was cancelled, %s", self, self._current, why)
+        logger.warning("%s: %s was cancelled, %s", self, self.current, why)
 
     def _log_failure(self, error: Exception) -> None:
         self._has_failed = True
-        if not self._protocol.has_answers and self._current != self._protocol.leaving:
+        if not self._protocol.has_answers and self.current != self._protocol.leaving:
             return  # it is raised to whoever runs this connection
-        logger.error("%s: %s failed", self, self._current, exc_info=error)
-
-    def __str__(self) -> str:
-        where = self.scope.get("path") or self.scope.get("channel", "")
-        return f"{self.scope['type']} {where!r} (channel {self.mailbox.channel})"
+        logger.error("%s: %s failed", self, self.current, exc_info=error)

@@ -41,8 +41,6 @@ class Protocol(NamedTuple):
         kind = event["type"]
         moves = self.moves[state]
         following = moves.get(kind)
-        if following == state:  # one more frame, the usual case, at the least cost
-            return state
         if following is not None:
             has_more = any(event.get(key, False) for key in _MORE)
             return moves.get(f"{kind}...", following) if has_more else following
@@ -55,6 +53,17 @@ class Protocol(NamedTuple):
         raise MisuseError(
             f"{kind} cannot be sent while the connection is {state}; it can while it is "
             f"{' or '.join(turns)}{_HINTS.get((state, kind), '')}"
+        )
+
+    def steady(self, state: str) -> str:
+        """The type of the event that may be sent in this state again and again, or none."""
+        return next(
+            (
+                kind
+                for kind, following in self.moves[state].items()
+                if following == state and not kind.endswith("...")
+            ),
+            "",
         )
 
 

@@ -103,9 +103,10 @@ class _Websocket(Consumer[Done], Generic[Done]):
         if text_data is None and bytes_data is None:
             raise MisuseError("send() takes text_data or bytes_data")
         frame = asgi.send_text(text_data) if text_data is not None else _binary(bytes_data)
+        if not close:
+            return self._emit(frame)
         # True == 1, so a bare True is told from a code by its identity.
-        endings = [asgi.close(1000 if close is True else close)] if close else []
-        return self._emit(frame, *endings)
+        return self._emit(frame, asgi.close(1000 if close is True else close))
 
     def close(self, code: int | bool | None = None, reason: str | None = None) -> Done:
         """Close the connection, or refuse it (HTTP 403) where it was not accepted.

@@ -5,8 +5,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
-from typing import NamedTuple
 
 from ..exceptions import ChannelFull, LayerClosed
 from ..names import require_channel_name
@@ -17,15 +17,13 @@ __all__ = ["Hub", "Offered"]
 
 _CONSUMER = "c"  # after the "!" in the name of a consumer's channel
 
+_entry = partial(tuple.__new__, Entry)  # Entry(...) at a third of its cost
+
 SWEEP_AT = 1000  # mailboxes without a consumer before the first look for forgotten ones
 
 
-class Offered(NamedTuple):
-    """What became of one message, and who has to be offered it again after a turn."""
-
-    reached: int
-    dropped: int
-    late: list[Mailbox]
+Offered = tuple[int, int, list[Mailbox]]
+"""How many mailboxes took a message, how many lost it, and who is to be asked again."""
 
 
 class Hub:
@@ -116,7 +114,7 @@ class Hub:
 
     def entry(self, message: Message) -> Entry:
         """The message as it waits in mailboxes, from now on."""
-        return Entry(self._clock() + self._expiry, message)
+        return _entry((self._clock() + self._expiry, message))
 
     def send(self, channel: str, entry: Entry) -> bool:
         """Put a message into one mailbox; False asks to do it again after a turn of the loop.
@@ -169,6 +167,10 @@ class Hub:
         """The mailboxes in a group, here in this process."""
         return self._groups.get(group, ())
 
+    def group_send(self, group: str, entry: Entry) -> Offered:
+        """Put a message into the mailbox of every member of a group."""
+        return self.offer(self._groups.get(group, ()), entry)
+
     @staticmethod
     def offer(members: Iterable[Mailbox], entry: Entry) -> Offered:
         """Put a message into every mailbox, all sharing the one entry."""
@@ -182,7 +184,7 @@ class Hub:
                 late.append(mailbox)
             else:
                 dropped += 1
-        return Offered(reached, dropped, late)
+        return reached, dropped, late
 
     def clear(self) -> None:
         """Forget all groups and messages, and the channels that nobody reads."""

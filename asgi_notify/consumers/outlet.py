@@ -1,0 +1,124 @@
+"""What an application sends on one connection, and what it learns by that."""
+
+import logging
+
+import anyio
+from anyio.lowlevel import cancel_shielded_checkpoint
+
+from ..layers.mailbox import Mailbox
+from ..types import Event, Scope, Send
+from .protocol import CLOSED, protocol_of
+
+__all__ = ["Outlet"]
+
+logger = logging.getLogger("asgi_notify.connections")
+
+NOTICE_TIMEOUT = 0.5  # seconds in which a server whose send failed says that the client left
+
+
+class Outlet:
+    """The sending half of a connection: passes events on in their turn, while there is a client.
+
+    Args:
+        grace: seconds that handlers may go on after the client has left.
+    """
+
+    __slots__ = (
+        "_end", "_grace", "_handling", "_is_left", "_left", "_protocol", "_reading", "_send",
+        "_state", "_steady", "is_over", "mailbox", "scope",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, send: Send, mailbox: Mailbox, grace: float) -> None:
+        self.scope = scope
+        self.mailbox = mailbox
+        self._send = send
+        self._grace = grace
+        self._protocol = protocol_of(scope["type"])
+        self._state = self._protocol.start
+        self._steady = ""  # the type of the event that may be sent again and again
+        self._handling = anyio.CancelScope()
+        self._reading = anyio.CancelScope()
+        self._end: Event = {"type": self._protocol.leaving, "code": 1006, "reason": ""}
+        self._is_left = False
+        self._left = anyio.Event()
+        self.is_over = False  # and nothing more is to be handled, but the disconnect event
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the client has got a first answer, such as an accept."""
+        return self._state != self._protocol.start
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing that is sent goes anywhere any more."""
+        return self._state == CLOSED
+
+    async def send(self, event: Event) -> None:
+        """Send an event to the client; see `Consumer.send`."""
+        if self._state == CLOSED:
+            return
+        kind = event["type"]
+        if kind != self._steady and self._advance(event) and kind == "websocket.close":
+            await self._close(event)
+            return
+        try:  # what _pass_on does, without the cost of a call for each frame
+            await self._send(event)
+        except Exception as error:
+            await self._excuse(error, event)
+
+    def _advance(self, event: Event) -> bool:
+        """Go to the state after this event; return whether it is another one."""
+        before, self._state = self._state, self._protocol.next_state(self._state, event)
+        if self._state == before:
+            return False
+        self._steady = self._protocol.steady(self._state)
+        if self._state == CLOSED:
+            self.is_over = True
+        if event["type"] == "websocket.close":
+            self._end["code"] = event.get("code", 1000)
+            self._end["reason"] = event.get("reason") or ""
+        elif event["type"] == "websocket.accept":
+            logger.info("accepted %s", self)
+        return True
+
+    async def _close(self, event: Event) -> None:
+        # Some servers hold the close frame back while they are asked for an event.
+        self._reading.cancel()
+        await cancel_shielded_checkpoint()
+        await self._pass_on(event)
+        self._handling.deadline = anyio.current_time() + self._grace
+
+    async def _pass_on(self, event: Event) -> None:
+        try:
+            await self._send(event)
+        except Exception as error:
+            await self._excuse(error, event)
+
+    async def _excuse(self, error: Exception, event: Event) -> None:
+        """Pass over what a server raises for a client that has left; raise anything else."""
+        if isinstance(error, OSError):
+            # ASGI, HTTP & WebSocket, "Disconnected client - send exception".
+            self._leave()
+            return
+        if not self._protocol.has_client:
+            raise error
+        code = event.get("code", 0)
+        if event["type"] == "websocket.close" and 1000 < code < 3000:
+            # Some servers refuse to send the codes that RFC 6455 7.4.1 has named.
+            await self._pass_on({**event, "code": code + 3000})
+            return
+        # Some servers tell in errors of their own what others tell in an OSError.
+        with anyio.move_on_after(NOTICE_TIMEOUT):
+            await self._left.wait()
+        if not self._left.is_set():
+            raise error
+
+    def _leave(self) -> None:
+        """The client is gone: nothing is sent any more, and handlers have a while to end."""
+        self._state = CLOSED
+        self._is_left = True
+        self._handling.deadline = anyio.current_time() + self._grace
+
+    def __str__(self) -> str:
+        where = self.scope.get("path") or self.scope.get("channel", "")
+        return f"{self.scope['type']} {where!r} (channel {self.mailbox.channel})"

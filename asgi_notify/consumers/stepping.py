@@ -1,0 +1,250 @@
+"""How an idle consumer is woken: by a turn of its own task or, on asyncio, by a step.
+
+Waking a task costs a future, a callback and a switch, more than most handlers
+cost. So where the event loop is asyncio's, the task of a consumer that waits
+for its mailbox sleeps on. One callback of the loop runs the handlers of all
+the consumers that have got something, each as if its own task ran it: in that
+task's context, and with that task as the current one, so that cancel scopes
+and timeouts are the task's. A handler that ends without having to wait is
+done. One that has to wait is given to its task, which goes on with it, and
+until it has ended nothing else is handled.
+
+Senders only put into mailboxes. So none is kept by a slow handler, none gets
+another's error, and a handler that sends never runs inside another handler.
+
+Source: Python's documentation, asyncio, "Extending", section "Task lifetime
+support", for entering and leaving a task.
+"""
+
+import asyncio
+import os
+from asyncio.tasks import _enter_task, _leave_task
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
+from types import coroutine
+from typing import Any, Protocol
+
+from anyio.lowlevel import RunVar, checkpoint
+
+from ..layers.mailbox import Entry, Mailbox
+from ..settings import Settings
+
+__all__ = ["Feed", "handle_each"]
+
+STEPS = 16  # consumers in one callback; then the loop serves others
+TURN = 1000  # messages of one consumer, in one go
+
+Handling = Coroutine[Any, Any, None]
+
+
+class Feed(Protocol):
+    """What a connection brings a consumer, as seen from here."""
+
+    current: str
+    """The type of what is being handled, or nothing."""
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Where it comes from."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be handled."""
+
+    def begin(self, entry: Entry) -> Handling | None:
+        """Begin to handle an entry of the mailbox; None where that is all."""
+
+    async def follow(self, begin: Callable[..., Awaitable[None] | None], *args: object) -> None:
+        """Begin something and wait for its end, whatever it raises."""
+
+
+async def handle_each(feed: Feed, *, by_steps: bool) -> None:
+    """Handle what comes into the mailbox, one after the other, until nothing more is to be.
+
+    Args:
+        feed: what handles it.
+        by_steps: whether handlers may be run from outside of the running task,
+            where the event loop and the settings allow it.
+    """
+    mailbox, handled = feed.mailbox, 0
+    steps = _steps_of_loop() if by_steps else None
+    while not feed.is_over and mailbox.error is None:
+        entry = mailbox.pop()
+        if entry is not None:
+            await feed.follow(feed.begin, entry)
+            handled += 1
+            if handled % TURN == 0:
+                await checkpoint()
+        elif steps is None:
+            await mailbox.wait()
+        else:
+            await _sleep(feed, steps)
+
+
+class _Steps:
+    """Steps to be made for the idle consumers of one event loop that have got something."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.waiting: deque[_Sleep] = deque()
+        self.is_scheduled = False
+        self._context = Context()  # no sender's: each step enters its consumer's own
+
+    def schedule(self) -> None:
+        """Have the steps made in the next turn of the loop."""
+        self.is_scheduled = True
+        self.loop.call_soon(self._run, context=self._context)
+
+    def _run(self) -> None:
+        waiting = self.waiting
+        for _ in range(min(len(waiting), STEPS)):
+            waiting.popleft().step()
+        self.is_scheduled = False
+        if waiting:
+            self.schedule()
+
+
+class _Sleep(asyncio.Future[None]):
+    """What the task of an idle consumer waits for, while steps are made for it.
+
+    All that a step needs is in this one object: with many consumers, what
+    each touches comes from slow memory.
+    """
+
+    __slots__ = ("begun", "context", "error", "feed", "is_due", "mailbox", "steps", "task")
+
+    context: Context
+
+    def __init__(self, feed: Feed, steps: _Steps) -> None:
+        super().__init__(loop=steps.loop)
+        self.feed = feed
+        self.mailbox = feed.mailbox
+        self.is_due = False  # for a step
+        self.steps = steps
+        self.task: Any = asyncio.current_task()
+        self.begun: tuple[Handling, Any] | None = None  # and what it waits for
+        self.error: BaseException | None = None
+
+    def add_done_callback(  # type: ignore[override]
+        self, fn: Callable[[asyncio.Future[None]], object], /, *, context: Context
+    ) -> None:
+        # Called by the task with the context it runs in, which only since
+        # Python 3.12 it would tell otherwise.
+        self.context = context
+        super().add_done_callback(fn, context=context)
+
+    def done(self) -> bool:
+        # Who waits for all tasks to be blocked asks this, and one with a step to come is not.
+        return self.is_due or super().done()
+
+    def set(self) -> None:
+        """Called by the mailbox when something has come."""
+        self.is_due = True
+        steps = self.steps
+        steps.waiting.append(self)
+        if not steps.is_scheduled:
+            steps.schedule()
+
+    def step(self) -> None:
+        """Handle what waits in the mailbox, inside the task."""
+        self.is_due = False
+        if super().done():
+            return  # the task was cancelled
+        loop = self.steps.loop
+        _enter_task(loop, self.task)
+        try:
+            self.context.run(self._handle_waiting)
+        finally:
+            _leave_task(loop, self.task)
+
+    def _handle_waiting(self) -> None:
+        feed, mailbox = self.feed, self.mailbox
+        for _ in range(TURN):
+            if feed.is_over or mailbox.error is not None:
+                break
+            entry = mailbox.pop()
+            if entry is None:
+                feed.current = ""
+                mailbox.watch(self)
+                return
+            try:
+                handling = feed.begin(entry)
+                if handling is not None:
+                    self.begun = handling, handling.send(None)
+                    break
+            except StopIteration:
+                pass  # the handler has ended
+            except BaseException as error:
+                self.error = error
+                break
+        if not super().done():  # a handler may have cancelled its own task
+            self.set_result(None)
+
+
+async def _sleep(feed: Feed, steps: _Steps) -> None:
+    """Let steps be made until one needs the running task, and end what it has begun."""
+    sleep = _Sleep(feed, steps)
+    feed.mailbox.watch(sleep)
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        await sleep
+    except asyncio.CancelledError as error:
+        feed.mailbox.watch(None)
+        if sleep.begun is None:
+            raise
+        cancelled = error
+    if sleep.begun is not None:
+        await feed.follow(_go_on, *sleep.begun, cancelled)
+    elif sleep.error is not None:
+        await feed.follow(_fail, sleep.error)
+
+
+def _fail(error: BaseException) -> None:
+    raise error
+
+
+@coroutine
+def _go_on(
+    handling: Handling, awaited: Any, cancelled: BaseException | None
+) -> Generator[Any, Any, None]:
+    """Go on, in the running task, with what was begun outside of it and awaits something.
+
+    A task that was cancelled before it came here does what `asyncio.Task.cancel`
+    would have done: it cancels what is awaited and, only where that is not to be
+    cancelled, throws the error into the coroutine.
+    """
+    error = cancelled
+    if error is not None and awaited is not None and awaited.cancel(*error.args):
+        error = None
+    while True:
+        if error is None:
+            try:
+                yield awaited
+            except BaseException as thrown:
+                error = thrown
+            else:
+                yield from handling
+                return
+        try:
+            awaited, error = handling.throw(error), None
+        except StopIteration:
+            return
+
+
+_of_loop: RunVar[_Steps | None] = RunVar("asgi_notify_steps")
+
+
+def _steps_of_loop() -> _Steps | None:
+    """The running loop's, or None where it is not asyncio's, or the settings say so."""
+    try:
+        if asyncio.current_task() is None:  # trio as asyncio's guest
+            return None
+    except RuntimeError:
+        return None
+    try:
+        return _of_loop.get()
+    except LookupError:
+        steps = _Steps() if Settings.from_environ(os.environ).stepping else None
+        _of_loop.set(steps)
+        return steps
