@@ -2,6 +2,7 @@
 
 import click
 
+from .bench import bench
 from .routes import routes
 from .send import send
 from .serve import serve
@@ -26,3 +27,4 @@ command.add_command(serve)
 command.add_command(send)
 command.add_command(routes)
 command.add_command(worker)
+command.add_command(bench)

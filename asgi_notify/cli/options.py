@@ -2,7 +2,14 @@
 
 import click
 
-__all__ = ["log_level_option"]
+__all__ = ["key_option", "log_level_option"]
+
+key_option = click.option(
+    "--key",
+    envvar="ASGI_NOTIFY_PUBLISH_KEY",
+    show_envvar=True,
+    help="The publish key, if the server wants one.",
+)
 
 log_level_option = click.option(
     "--log-level",

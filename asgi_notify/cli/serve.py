@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,18 @@ __all__ = ["serve"]
 
 # Seconds that open connections get to end once the server is told to stop.
 SHUTDOWN_TIMEOUT = 10
+
+# The settings of uvicorn for whatever is served: docs/deployment.md has the figures.
+UVICORN: Mapping[str, Any] = {
+    "loop": "auto",  # uvloop, where it is installed: not on Windows, not on PyPy
+    "http": "auto",  # httptools, where it is installed
+    "ws": "websockets-sansio",
+    "ws_per_message_deflate": False,
+    "ws_ping_interval": 20.0,  # seconds; many proxies give up what was silent for 60
+    "ws_ping_timeout": 20.0,  # seconds
+    "backlog": 2048,  # connections; all clients come back at once after a restart
+    "timeout_graceful_shutdown": SHUTDOWN_TIMEOUT,
+}
 
 # Bytes of one frame; over it the socket is closed with 1009. To the default
 # application clients say little; another one may have more to hear.
@@ -149,10 +162,8 @@ def _run(**options: Any) -> None:
     uvicorn.run(
         f"{__name__}:{make_served.__name__}",
         factory=True,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
         log_config=_logging(options["log_level"]),
+        **UVICORN,
         **options,
     )
 

@@ -8,7 +8,7 @@ import pytest
 from asgi_notify import cli
 from tests.cli.conftest import Run
 
-COMMANDS = ["commands", "routes", "send", "serve"]
+COMMANDS = ["bench", "commands", "door", "routes", "send", "serve"]
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -16,7 +16,7 @@ def test_help_lists_the_commands_and_each_has_its_own(run: Run, option: str) -> 
     shown = run(option)
     assert shown.exit_code == 0
     assert shown.output.startswith("Usage: asgi-notify ")
-    for name in "serve", "send", "routes":
+    for name in "serve", "send", "routes", "worker", "bench":
         assert f"\n  {name} " in shown.output
         assert run(name, option).exit_code == 0
 

@@ -1,6 +1,7 @@
 """``asgi-notify serve``: what it refuses to do, what it tells the server, and a real one."""
 
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +9,19 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from uvicorn.main import main as uvicorn_command
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from asgi_notify.app import application
-from asgi_notify.cli.serve import make_served
+from asgi_notify.cli.serve import UVICORN, make_served
 from asgi_notify.layers import registry
 from asgi_notify.settings import Settings
 from tests.cli.conftest import Run
-from tests.servers import Server
+from tests.servers import ROOT, Server
 
 ORIGIN = Origin("https://shop.example")
 
@@ -159,6 +163,49 @@ def test_the_packages_own_log_follows_the_level(run: Run, served: dict[str, Any]
     assert "asgi_notify" not in uvicorn.config.LOGGING_CONFIG["loggers"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("loop", "auto"),
+        ("http", "auto"),
+        ("ws", "websockets-sansio"),
+        ("ws_per_message_deflate", False),
+        ("ws_ping_interval", 20),
+        ("ws_ping_timeout", 20),
+        ("backlog", 2048),
+        ("timeout_graceful_shutdown", 10),
+    ],
+)
+def test_the_server_has_the_settings_that_were_measured(
+    run: Run, served: dict[str, Any], setting: str, value: object
+) -> None:
+    run("serve")
+    assert served[setting] == value
+
+
+def test_the_command_line_of_uvicorn_in_the_documents_is_equal_to_it(
+    run: Run, served: dict[str, Any]
+) -> None:
+    run("serve")
+    text = (ROOT / "docs/deployment.md").read_text().replace("\\\n", "")
+    found = re.search(r"^\$ uvicorn (.*)$", text, re.MULTILINE)
+    assert found is not None
+    params = uvicorn_command.make_context("uvicorn", shlex.split(found[1])).params
+    assert {name: params[name] for name in UVICORN} == {name: served[name] for name in UVICORN}
+
+
+def test_it_runs_the_faster_loop_and_parser_that_the_extra_brings(
+    run: Run, served: dict[str, Any]
+) -> None:
+    run("serve")
+    config = uvicorn.Config(**served | {"log_config": None})  # the tests' own logging stays
+    config.load()
+    assert config.http_protocol_class is HttpToolsProtocol
+    assert config.ws_protocol_class is WebSocketsSansIOProtocol
+    uvloop = pytest.importorskip("uvloop", reason="there is none for this Python or system")
+    assert config.get_loop_factory() is uvloop.new_event_loop
+
+
 # A real one.
 
 
@@ -189,12 +236,13 @@ def test_a_real_server_answers_logs_and_stops_in_time() -> None:
 
 
 @pytest.mark.slow
-def test_a_real_server_refuses_other_origins_and_long_frames_and_keeps_a_quiet_log() -> None:
+def test_a_real_server_refuses_other_origins_long_frames_and_compression_in_a_quiet_log() -> None:
     with Serve("serve", "--log-level", "warning") as server:
         with pytest.raises(InvalidStatus) as refused:
             connect(f"{server.ws}/notifications/42/", origin=ORIGIN)
         assert refused.value.response.status_code == 403
         with connect(f"{server.ws}/notifications/42/") as socket:
+            assert not socket.protocol.extensions  # this client offers compression
             socket.send("a" * (64 * 1024 + 1))
             with pytest.raises(ConnectionClosed, match="1009"):
                 socket.recv(10)
