@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from .exceptions import InvalidMessage
+from .positions import Position
 from .types import Message
 
-__all__ = ["FrozenMessage", "decode", "encode"]
+__all__ = ["FrozenMessage", "decode", "encode", "stamped"]
 
 
 class FrozenMessage(dict[str, Any]):
@@ -21,6 +22,13 @@ class FrozenMessage(dict[str, Any]):
     What is nested inside is shared too, but not guarded.
     """
 
+    __slots__ = ()
+
+    group: str | None = None
+    """The group that it was sent to, or None for one to a single channel."""
+    position: Position | None = None
+    """Where it stands in the history of the group, or None where none is kept."""
+
     def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
         raise TypeError(
             "a received message is shared by all who received it and cannot be changed; "
@@ -28,10 +36,33 @@ class FrozenMessage(dict[str, Any]):
         )
 
     __setitem__ = __delitem__ = __ior__ = _refuse
+    __setattr__ = __delattr__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
 
-    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., "FrozenMessage"], tuple[object, ...]]:
         return FrozenMessage, (dict(self),)
+
+
+class _Stamped(FrozenMessage):
+    """One that went to a group. Of its own class, so that the others pay for no stamp."""
+
+    __slots__ = ("group", "position")
+
+    def __reduce__(self) -> tuple[Callable[..., FrozenMessage], tuple[object, ...]]:
+        return stamped, (dict(self), self.group, self.position)
+
+
+# The slots themselves, since the class refuses to have its attributes set.
+_set_group = vars(_Stamped)["group"].__set__
+_set_position = vars(_Stamped)["position"].__set__
+
+
+def stamped(message: Message, group: str, position: Position | None = None) -> FrozenMessage:
+    """A read-only copy, one level deep, that knows its group and its position there."""
+    copy = _Stamped(message)
+    _set_group(copy, group)
+    _set_position(copy, position)
+    return copy
 
 
 # A value that JSON lacks travels as {"~": [kind, text]}; a mapping of the

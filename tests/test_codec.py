@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_notify.codec import FrozenMessage, decode, encode
+from asgi_notify.codec import FrozenMessage, decode, encode, stamped
 from asgi_notify.exceptions import InvalidMessage
+from asgi_notify.positions import Position
 
 EAST = timezone(timedelta(hours=5, minutes=30))
 
@@ -152,3 +153,47 @@ def test_a_message_that_is_copied_whole_stays_read_only(copied: Callable[[Any], 
     assert twin == message
     assert isinstance(twin, FrozenMessage)
     assert twin is not message
+
+
+def test_a_message_that_was_not_stamped_has_no_group_and_no_position() -> None:
+    for message in (FrozenMessage({"type": "x"}), decode(encode({"type": "x"}))):
+        assert message.group is None
+        assert message.position is None
+
+
+def test_a_stamped_message_is_a_copy_that_knows_where_it_stands() -> None:
+    original = {"type": "x", "n": [1]}
+    message = stamped(original, "room", Position("abcdefgh", 5))
+    assert isinstance(message, FrozenMessage)
+    assert message == original
+    assert dict(message) is not original
+    assert message.group == "room"
+    assert message.position == Position("abcdefgh", 5)
+    assert stamped(original, "room").position is None
+    assert json.loads(encode(message)) == original  # the stamp is no part of it
+
+
+@pytest.mark.parametrize("message", [FrozenMessage({"n": 1}), stamped({"n": 1}, "room")])
+@pytest.mark.parametrize("name", ["group", "position", "other"])
+def test_what_a_message_knows_of_itself_is_read_only(message: FrozenMessage, name: str) -> None:
+    with pytest.raises(TypeError, match="cannot be changed"):
+        setattr(message, name, "x")
+    with pytest.raises(TypeError, match="cannot be changed"):
+        delattr(message, name)
+    assert message.position is None
+
+
+@pytest.mark.parametrize("position", [None, Position("abcdefgh", 5)])
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda message: pickle.loads(pickle.dumps(message))]
+)
+def test_a_copy_of_a_stamped_message_keeps_the_stamp(
+    copied: Callable[[Any], Any], position: Position | None
+) -> None:
+    message = stamped({"type": "x", "n": [1]}, "room", position)
+    twin = copied(message)
+    assert twin == message
+    assert twin is not message
+    assert (twin.group, twin.position) == ("room", position)
+    with pytest.raises(TypeError, match="cannot be changed"):
+        twin["n"] = 2

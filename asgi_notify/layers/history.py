@@ -1,0 +1,288 @@
+"""What was sent to the groups of this process: how it is kept, found again and let go."""
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import inf
+from typing import NamedTuple
+
+from ..codec import FrozenMessage, stamped
+from ..positions import Position, new_epoch
+from .options import ByName, positive, whole
+
+__all__ = ["MAX_GROUPS", "Histories", "History", "Replay"]
+
+MAX_GROUPS = 10_000  # with 100 messages of 1 kB each, about 1 GB at worst
+
+LOOKS = 2  # groups per append; more than the one that an append may add to those waiting
+
+
+@dataclass(frozen=True)
+class History:
+    """How much of a group's past is kept: the newest messages, until they are too old.
+
+    Args:
+        size: how many messages.
+        ttl: how long each, in seconds.
+
+    Raises:
+        ConfigurationError: one of these makes no sense.
+    """
+
+    size: int = 100
+    ttl: float = 300.0
+
+    def __post_init__(self) -> None:
+        whole("size", self.size)
+        positive("ttl", self.ttl)
+
+
+class Replay(NamedTuple):
+    """What a group's history answers to a position."""
+
+    messages: list[FrozenMessage]
+    """What came after the position, oldest first; nothing unless all of it is there."""
+    recovered: bool
+    """Whether nothing is missing between the position and what is sent from now on."""
+    position: Position | None
+    """Where the group stands now, or None where no history is kept for it."""
+
+
+class Histories:
+    """The histories of all groups of one process.
+
+    What they promise:
+
+    - Offsets of a group count 1, 2, 3, ... for as long as its epoch stays the same.
+    - Messages that expire or make room for newer ones leave the epoch as it is.
+      A group that is forgotten whole, because there are too many, begins again
+      in a new epoch, so that no position is ever taken for one of a lost history.
+    - A message is never handed out after its time.
+    - Asking costs no memory: only a group that was sent to is remembered.
+      All others stand at offset 0 of one epoch, which is replaced as soon as a
+      group that began in it is forgotten.
+    - Memory is bounded: by ``size`` and ``ttl`` for a group, by ``max_groups`` for all.
+
+    Nothing here needs a timer. A group lets go of its expired messages when it
+    is used. A group that is not used is looked at again ``ttl`` after its last
+    look, by whichever group is sent to next, a few with each message. So as
+    long as anything is sent, nothing is held for much longer than twice its
+    ``ttl``. An append costs the same at any size, counted over many of them,
+    and a replay costs what it returns.
+
+    Args:
+        limits: what is kept for which groups, by glob or compiled pattern; the
+            first that matches counts, and groups that match none have no history.
+        max_groups: how many groups are remembered; one more makes the one go
+            that was not used for the longest time.
+        clock: tells the time in seconds.
+
+    Attributes:
+        evicted: how many groups had to go because there were too many.
+
+    Raises:
+        ConfigurationError: one of these makes no sense.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str | re.Pattern[str], History],
+        max_groups: int = MAX_GROUPS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.evicted = 0
+        self._max_groups = whole("max_groups", max_groups)
+        self._clock = clock
+        self._shelves = {name: _Shelf(history) for name, history in limits.items()}
+        # Most groups without history are sent to many times; a pattern costs more to ask.
+        self._shelf = lru_cache(max_groups)(ByName(self._shelves).get)
+        self._records: OrderedDict[str, _Record] = OrderedDict()  # the least recently used first
+        self._epoch = new_epoch()  # of the groups that begin now
+        self._look_at = inf
+
+    def __len__(self) -> int:
+        """How many groups are remembered."""
+        return len(self._records)
+
+    @property
+    def held(self) -> int:
+        """How many messages are in memory, those included that expired and were not let go yet."""
+        return sum(record.held for record in self._records.values())
+
+    def append(self, group: str, message: FrozenMessage) -> FrozenMessage:
+        """Keep a message, and return it as it goes on its way: with group and position.
+
+        Where the group has no history, the message itself comes back.
+        """
+        record = self._use(group)
+        if record is None and (record := self._begin(group)) is None:
+            return message
+        now = self._clock()
+        if not record.held:
+            due = record.shelf.put(record, now)
+            self._look_at = min(self._look_at, due)
+        kept = record.append(message, now)
+        if now >= self._look_at:
+            self._look(now)
+        return kept
+
+    def top(self, group: str) -> Position | None:
+        """Where the group stands now, or None where it has no history."""
+        record = self._use(group)
+        if record is not None:
+            return Position(record.epoch, record.top)
+        return None if self._shelf(group) is None else Position(self._epoch, 0)
+
+    def since(self, group: str, position: Position | None, limit: int | None = None) -> Replay:
+        """What was sent to the group after a position, or all that is kept for None.
+
+        Recovered means that the position is of this history and that every
+        message after it is still there; otherwise there are no messages at
+        all. A position that the group has not reached yet is of no history.
+
+        Args:
+            group: which one.
+            position: where the asker stands.
+            limit: at most so many messages, the oldest of them; ask again from
+                the last one's position for more.
+        """
+        top = self.top(group)
+        if top is None or (position is not None and position.epoch != top.epoch):
+            return Replay([], False, top)
+        record = self._records.get(group)
+        if record is None:
+            return Replay([], position is None or position.offset == 0, top)
+        record.expire(self._clock())
+        after = record.first - 1 if position is None else position.offset
+        if not record.first - 1 <= after <= record.top:
+            return Replay([], False, top)
+        return Replay(record.after(after, limit), True, top)
+
+    def clear(self) -> None:
+        """Forget all groups; whatever is sent next begins a new history."""
+        self._records.clear()
+        for shelf in self._shelves.values():
+            shelf.waiting.clear()
+        self._look_at = inf
+        self._epoch = new_epoch()
+
+    def _use(self, group: str) -> "_Record | None":
+        record = self._records.get(group)
+        if record is not None:
+            self._records.move_to_end(group)
+        return record
+
+    def _begin(self, group: str) -> "_Record | None":
+        shelf = self._shelf(group)
+        if shelf is None:
+            return None
+        if len(self._records) >= self._max_groups:
+            self._evict()
+        record = self._records[group] = _Record(group, self._epoch, shelf)
+        return record
+
+    def _evict(self) -> None:
+        _, record = self._records.popitem(last=False)
+        record.shelf.waiting.pop(record, None)
+        self.evicted += 1
+        if record.epoch == self._epoch:
+            self._epoch = new_epoch()  # or the group would begin again where it began
+
+    def _look(self, now: float) -> None:
+        """Let a few groups let go of what has expired, those that wait the longest."""
+        shelves = self._shelves.values()
+        for shelf in shelves:
+            shelf.look(now)
+        self._look_at = min(shelf.due for shelf in shelves)
+
+
+class _Shelf:
+    """The groups that share one `History`.
+
+    Those with messages wait to be looked at, each until its own due time; all
+    wait equally long, so the first in the row is always the first that is due.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.size = history.size
+        self.ttl = history.ttl
+        self.waiting: OrderedDict[_Record, float] = OrderedDict()
+
+    @property
+    def due(self) -> float:
+        """When the next look is worth it."""
+        return next(iter(self.waiting.values()), inf)
+
+    def put(self, record: "_Record", now: float) -> float:
+        """Let a group wait for its look, and return when that is due."""
+        self.waiting.pop(record, None)  # one that was emptied before it was looked at
+        due = self.waiting[record] = now + self.ttl
+        return due
+
+    def look(self, now: float) -> None:
+        """Let a few groups let go of what has expired; who keeps something waits again."""
+        for _ in range(LOOKS):
+            if self.due > now:
+                return
+            record, _ = self.waiting.popitem(last=False)
+            record.expire(now)
+            if record.held:
+                self.put(record, now)
+
+
+class _Record:
+    """One group's messages, as a ring of at most ``size``, where each offset has its place."""
+
+    __slots__ = ("_base", "_ring", "epoch", "first", "group", "shelf", "top")
+
+    def __init__(self, group: str, epoch: str, shelf: _Shelf) -> None:
+        self.group = group
+        self.epoch = epoch
+        self.shelf = shelf
+        self.top = 0  # the offset of the newest message there ever was
+        self.first = 1  # of the oldest that is held; behind the top where none is
+        self._base = 1  # of the one that is, or was, at the beginning of the ring
+        self._ring: list[tuple[float, FrozenMessage]] = []
+
+    @property
+    def held(self) -> int:
+        """How many messages are in it."""
+        return self.top - self.first + 1
+
+    def append(self, message: FrozenMessage, now: float) -> FrozenMessage:
+        """Hold one more message, in the place of the oldest when there are enough."""
+        self.expire(now)
+        self.top += 1
+        kept = stamped(message, self.group, Position(self.epoch, self.top))
+        place = self._place(self.top)
+        if place == len(self._ring):
+            self._ring.append((now + self.shelf.ttl, kept))
+        else:
+            self._ring[place] = (now + self.shelf.ttl, kept)
+        self.first = max(self.first, self.top - self.shelf.size + 1)
+        return kept
+
+    def after(self, offset: int, limit: int | None) -> list[FrozenMessage]:
+        """The messages behind one that is held, or was right before the first that is."""
+        last = self.top if limit is None else min(self.top, offset + limit)
+        return [self._ring[self._place(number)][1] for number in range(offset + 1, last + 1)]
+
+    def expire(self, now: float) -> None:
+        """Let go of the messages whose time is over."""
+        while self.first <= self.top:
+            place = self._place(self.first)
+            if self._ring[place][0] > now:
+                return
+            self._ring[place] = _GONE
+            self.first += 1
+        self._ring.clear()
+        self._base = self.top + 1
+
+    def _place(self, offset: int) -> int:
+        return (offset - self._base) % self.shelf.size
+
+
+_GONE = (inf, FrozenMessage())  # in the place of a message that has expired
