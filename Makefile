@@ -3,9 +3,11 @@
 #   make run PORT=9000                               serve on another port
 #   make test PYTHON=python3.13 VENV=.venv313        test on another Python
 #   REQUIRE=browser make test                        fail, not skip, without a browser
+#   make bench ARGS=--quick                          a look at the speed, rather than a result
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH ?= .venv-bench
 HOST ?= 127.0.0.1
 PORT ?= 8000
 
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types format quick slow screenshot clean
+.PHONY: help run test lint types format quick slow bench screenshot clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -43,11 +45,14 @@ quick: $(VENV)/.dev ## run the tests that take no seconds each, and no browser
 slow: $(VENV)/.dev ## run only the tests that take seconds
 	"$(BIN)/python" -m pytest -m slow
 
+bench: $(BENCH)/.bench ## measure the speed beside that of peers, in some ten minutes
+	"$(BENCH)/bin/python" -m benchmarks $(ARGS)
+
 screenshot: $(VENV)/.dev ## drive the demo page in a browser, and renew the README's picture
 	SCREENSHOT=docs/images/demo.png REQUIRE=browser "$(BIN)/python" -m pytest -m browser -k picture
 
 clean: ## remove the environment and everything that was generated
-	rm -rf "$(VENV)" build dist htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" "$(BENCH)" build dist htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is as new as the pyproject.toml it was installed from.
@@ -61,11 +66,17 @@ $(VENV)/.dev: pyproject.toml $(VENV)/pyvenv.cfg
 	@"$(BIN)/python" -m pip install --quiet --editable '.[dev]'
 	@touch "$(VENV)/.server" "$@"
 
-# Remade where its Python is gone; newer than the stamps where its Python was upgraded.
-$(VENV)/pyvenv.cfg: $(BIN)/python
+# The peers are kept out of the environment that the tests run in.
+$(BENCH)/.bench: pyproject.toml $(BENCH)/pyvenv.cfg
+	@echo "Installing asgi_notify and its peers into $(BENCH) ..."
+	@"$(BENCH)/bin/python" -m pip install --quiet --editable '.[bench]'
 	@touch "$@"
 
-$(BIN)/python:
+# Remade where its Python is gone; newer than the stamps where its Python was upgraded.
+$(VENV)/pyvenv.cfg $(BENCH)/pyvenv.cfg: %/pyvenv.cfg: %/bin/python
+	@touch "$@"
+
+$(BIN)/python $(BENCH)/bin/python:
 	@command -v "$(PYTHON)" >/dev/null || { \
 		echo "No '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make PYTHON=python3.13" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -73,4 +84,4 @@ $(BIN)/python:
 		echo "Install one, or name one that you have: make PYTHON=python3.13" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "'$(PYTHON)' has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@"$(PYTHON)" -m venv "$(VENV)"
+	@"$(PYTHON)" -m venv "$(@:/bin/python=)"

@@ -27,3 +27,10 @@ def test_help_lists_every_target() -> None:
     declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert declared is not None
     assert re.findall(r"^  make (\w+)", make("help"), re.MULTILINE) == declared[1].split()
+
+
+def test_bench_has_an_environment_of_its_own_and_takes_arguments() -> None:
+    assert '".venv-bench/bin/python" -m benchmarks --quick' in make(
+        "--dry-run", "bench", "ARGS=--quick"
+    )
+    assert '".venv-bench"' in make("--dry-run", "clean")

@@ -1,0 +1,128 @@
+"""What asgi_notify is to reach, as data, and whether it does."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .ratios import Figure, How, compare
+from .results import Results
+from .statistics import Spread
+from .workloads.blocking import BLOCKING
+from .workloads.burst import ONE, TRAIN
+from .workloads.paced import PACED
+from .workloads.private import PRIVATE
+from .workloads.slow_readers import WITH, WITHOUT
+
+__all__ = ["TARGETS", "Target", "Verdict"]
+
+Verdict = Literal["reached", "missed", "not measured"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure, what it is set against, and how far it may go.
+
+    Args:
+        title: for people.
+        figure: what counts; the median over the rounds.
+        base: what it is set against in the same round, if anything.
+        at_most: the most that will do.
+        at_least: the least that will do.
+        how: whether the base divides it or is taken away.
+    """
+
+    title: str
+    figure: Figure
+    base: Figure | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    how: How = "ratio"
+
+    @property
+    def limit(self) -> str:
+        """The limit, for people."""
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}"
+        return f">= {self.at_least:g}"
+
+    def measured(self, results: Results) -> Spread | None:
+        """What the target speaks of, where it was measured."""
+        return compare(self.figure, self.base, self.how, results)
+
+    def verdict(self, results: Results) -> Verdict:
+        """Whether it was reached."""
+        found = self.measured(results)
+        if found is None:
+            return "not measured"
+        too_much = self.at_most is not None and found.median > self.at_most
+        too_little = self.at_least is not None and found.median < self.at_least
+        return "missed" if too_much or too_little else "reached"
+
+
+def _burst(contender: str, case: str = ONE) -> Figure:
+    return Figure("burst", case, contender, "cpu_us")
+
+
+def _peer(title: str, contender: str, times: float) -> Target:
+    """A peer is to take so many times our CPU."""
+    return Target(
+        f"burst: CPU per delivery, {title} / async consumer",
+        _burst(contender), _burst("ours_async"), at_least=times,
+    )  # fmt: skip
+
+
+def _layer(members: str) -> Target:
+    figure = Figure("layer", members, "ours_async", "ns_per_member")
+    return Target(f"layer alone: ns per member, {members} members", figure, at_most=300)
+
+
+TARGETS: tuple[Target, ...] = (
+    Target(
+        "burst: CPU per delivery, async consumer / raw",
+        _burst("ours_async"), _burst("raw"), at_most=1.1,
+    ),
+    Target(
+        "trains of 10: CPU per delivery, async consumer / raw doing the same",
+        _burst("ours_async", TRAIN), _burst("raw", TRAIN), at_most=0.8,
+    ),
+    Target(
+        "trains of 10: CPU per delivery, async consumer / raw, one per turn",
+        _burst("ours_async", TRAIN), _burst("raw"), at_most=0.8,
+    ),
+    Target(
+        "paced: p99, async consumer / raw",
+        Figure("paced", PACED, "ours_async", "p99_ms"),
+        Figure("paced", PACED, "raw", "p99_ms"),
+        at_most=1.3,
+    ),
+    _peer("Channels", "channels", 25),
+    _peer("python-socketio", "socketio", 4),
+    _peer("Litestar", "litestar", 1.8),
+    _peer("broadcaster", "broadcaster", 1.2),
+    _layer("10"),
+    _layer("1,000"),
+    _layer("100,000"),
+    Target(
+        "private: CPU per delivery, async consumer / raw",
+        Figure("private", PRIVATE, "ours_async", "cpu_us"),
+        Figure("private", PRIVATE, "raw", "cpu_us"),
+        at_most=1.3,
+    ),
+    Target(
+        "scale: kB per idle connection above raw's, at 15,000",
+        Figure("scale", "15,000", "ours_async", "kb_per_connection"),
+        Figure("scale", "15,000", "raw", "kb_per_connection"),
+        at_most=4,
+        how="difference",
+    ),
+    Target(
+        "slow readers: the others' p99, with / without",
+        Figure("slow-readers", WITH, "ours_async", "p99_ms"),
+        Figure("slow-readers", WITHOUT, "ours_async", "p99_ms"),
+        at_most=1.2,
+    ),
+    Target(
+        "50 handlers that block 0.1 s each, in 40 threads: ms until all are done",
+        Figure("blocking", BLOCKING, "ours_blocking", "max_ms"),
+        at_most=400,
+    ),
+)  # fmt: skip

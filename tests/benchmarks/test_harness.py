@@ -1,0 +1,152 @@
+"""Which trials are made, in which order, and what becomes of those that fail."""
+
+import ast
+import os
+from pathlib import Path
+
+import pytest
+
+import benchmarks.contenders
+from benchmarks.contenders import CONTENDERS, Contender
+from benchmarks.control import ChildError
+from benchmarks.harness import plan, run
+from benchmarks.ratios import Figure, compare
+from benchmarks.report import number, report, table
+from benchmarks.results import Figures
+from benchmarks.trial import Options
+from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads.base import CPU_OVER_RAW
+
+FILES = Path(benchmarks.contenders.__file__).parent
+
+
+def workload(names: tuple[str, ...], fails: str = "") -> Workload:
+    """One that measures how often it was called."""
+    calls: list[str] = []
+
+    def measure(contender: Contender, options: Options) -> dict[str, Figures]:
+        calls.append(contender.name)
+        if contender.name == fails:
+            raise ChildError("it fell over\nTraceback ...")
+        return {"case": {"cpu_us": len(calls)}}
+
+    return Workload("work", "Work", measure, names, ("cpu_us",), rounds=2)
+
+
+def names_of(found: Workload, *, names: tuple[str, ...] = (), quick: bool = False) -> list[str]:
+    """Whose turn it is, in order."""
+    planned, _ = plan([found], names, is_quick=quick)
+    return [trial.contender.name for trial in planned]
+
+
+def test_contenders_take_turns() -> None:
+    assert names_of(workload(("raw", "ours_async"))) == ["raw", "ours_async"] * 2
+
+
+def test_contenders_can_be_chosen() -> None:
+    found = workload(("raw", "ours_async", "ours_sync"))
+    assert names_of(found, names=("ours_sync", "raw")) == ["raw", "ours_sync"] * 2
+    assert names_of(found, quick=True) == ["raw", "ours_async"] * 2
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = Contender("absent", "Absent", needs="no_such_package")
+    monkeypatch.setitem(CONTENDERS, "absent", absent)
+    found = workload(("raw", "absent"))
+    planned, results = plan([found], ())
+    assert [trial.contender.name for trial in planned] == ["raw"] * 2
+    assert results.skipped == {("work", "absent"): "the package no_such_package is not installed"}
+    assert "- without Absent: the package no_such_package" in report([found], results, {})
+
+
+def test_who_fails_is_left_out_of_the_rest_and_named() -> None:
+    found = workload(("raw", "ours_async"), fails="raw")
+    planned, results = plan([found], ())
+    run(planned, results, Options())
+    assert results.contenders("work") == ["ours_async"]
+    assert [row.figures["cpu_us"] for row in results.measured] == [2, 3]  # raw was not asked again
+    text = report([found], results, {})
+    assert "- without raw ASGI loop: it failed: it fell over\n" in text
+    assert "Traceback" not in text
+
+
+def test_a_report_sets_each_round_against_raw() -> None:
+    found = workload(("raw", "ours_async"))
+    planned, results = plan([found], ())
+    seen: list[str] = []
+    run(planned, results, Options(), lambda trial: seen.append(trial.contender.name))
+    assert seen == ["raw", "ours_async"] * 2
+    assert CPU_OVER_RAW.of("work", "case", "ours_async", results) == pytest.approx(
+        (5 / 3, 4 / 3, 2)
+    )
+    assert "1.67 (1.33 to 2)" in report([found], results, {"Python": "3"})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.123, "0.12"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12,346")],
+)
+def test_a_number_has_the_digits_that_mean_something(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_table_is_aligned() -> None:
+    assert table(["a", "bb"], [["ccc", "d"]]) == ["| a   | bb |", "|-----|----|", "| ccc | d  |"]
+
+
+@pytest.mark.parametrize("found", WORKLOADS.values(), ids=list(WORKLOADS))
+def test_who_does_not_take_part_has_a_reason(found: Workload) -> None:
+    for_layers_or_threads = found.name in {"layer", "blocking"}
+    everybody = set() if for_layers_or_threads else CONTENDERS.keys() - {"ours_blocking"}
+    assert everybody <= {*found.contenders, *found.left_out}
+    assert not set(found.contenders) & set(found.left_out)
+    assert CONTENDERS.keys() >= {*found.contenders, *found.left_out}
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_every_contender_has_something_to_serve_and_publishes(name: str) -> None:
+    module = ast.parse((FILES / f"{name}.py").read_text())
+    defined = {node.name for node in module.body if isinstance(node, ast.AsyncFunctionDef)}
+    assigned = {ast.unparse(n.targets[0]) for n in module.body if isinstance(n, ast.Assign)}
+    assert "publish" in defined
+    assert {"app", "serve"} & (defined | assigned)
+
+
+needs_linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this is no Linux")
+
+
+def tiny(contender: Contender, options: Options) -> dict[str, Figures]:
+    """20 clients and 5 messages."""
+    from benchmarks.publisher import Job
+    from benchmarks.trial import Trial
+
+    with Trial.of(contender, options) as trial:
+        connecting = trial.connect(20, groups=2)
+        return {"all": {**trial.publish(Job(5, groups=2)), **connecting}}
+
+
+@pytest.mark.slow
+@needs_linux
+@pytest.mark.parametrize("name", ["raw", "ours_async", "ours_notification", "ours_sse"])
+def test_messages_reach_real_clients(name: str) -> None:
+    found = Workload("tiny", "Tiny", tiny, (name,), ("cpu_us",), rounds=1)
+    planned, results = plan([found], ())
+    run(planned, results, Options())
+    assert results.skipped == {}
+    figures = results.rounds("tiny", "all", name)[0]
+    assert figures["lost"] == 0
+    assert figures["published"] == 10  # 5 to each group
+    assert 0 < figures["cpu_us"] < 1e6
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+    assert figures["connections_per_s"] > 0
+    assert compare(Figure("tiny", "all", name, "cpu_us"), None, "ratio", results) is not None
+
+
+@pytest.mark.slow
+@needs_linux
+def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONTENDERS, "nowhere", Contender("nowhere", "Nowhere"))
+    found = Workload("tiny", "Tiny", tiny, ("nowhere",), ("cpu_us",), rounds=1)
+    planned, results = plan([found], ())
+    run(planned, results, Options())
+    assert "No module named 'benchmarks.contenders.nowhere'" in results.skipped["tiny", "nowhere"]
