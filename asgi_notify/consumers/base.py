@@ -174,13 +174,14 @@ class Consumer(ABC, Generic[Done]):
 
     def _handler(self, message: Message) -> Callable[[Message], Any] | None:
         """The method that handles a message; where there is none, the log says so."""
-        kind = message.get("type", "")
-        name = self._handlers.get(kind) or find_handler(type(self), message)
-        if name is None:
-            return None
-        self._handlers[kind] = name  # of this very class: its methods are known now
-        handler: Callable[[Message], Any] = getattr(self, name)
-        return handler
+        name = self._handlers.get(message.get("type", "")) or self._find_handler(message)
+        return getattr(self, name) if name is not None else None
+
+    def _find_handler(self, message: Message) -> str | None:
+        name = find_handler(type(self), message)
+        if name is not None:
+            self._handlers[message["type"]] = name  # of this very class: its methods are known now
+        return name
 
 
 def _require_list(cls: type, groups: object) -> None:
@@ -196,7 +197,7 @@ class AsyncConsumer(Consumer[Awaitable[None]]):
     def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
         handler = self._handler(message)
         handling = handler(message) if handler is not None else None
-        return handling if isinstance(handling, CoroutineType) else _wait_for(handling)
+        return handling if type(handling) is CoroutineType else _wait_for(handling)
 
     def send(self, message: Event) -> Awaitable[None]:
         return self._connection.send(message)

@@ -115,7 +115,6 @@ class Connection(Outlet):
                     if not self.is_closed or self._is_left:
                         self._end = event
                     self._leave()
-                    self._left.set()
                 await self.mailbox.put_event(event)
                 if is_last:
                     return

@@ -40,7 +40,7 @@ class Outlet:
         self._reading = anyio.CancelScope()
         self._end: Event = {"type": self._protocol.leaving, "code": 1006, "reason": ""}
         self._is_left = False
-        self._left = anyio.Event()
+        self._left: anyio.Event | None = None  # made by who waits for it: it takes 800 bytes
         self.is_over = False  # and nothing more is to be handled, but the disconnect event
 
     @property
@@ -108,15 +108,19 @@ class Outlet:
             await self._pass_on({**event, "code": code + 3000})
             return
         # Some servers tell in errors of their own what others tell in an OSError.
-        with anyio.move_on_after(NOTICE_TIMEOUT):
-            await self._left.wait()
-        if not self._left.is_set():
+        if not self._is_left:
+            self._left = self._left or anyio.Event()
+            with anyio.move_on_after(NOTICE_TIMEOUT):
+                await self._left.wait()
+        if not self._is_left:
             raise error
 
     def _leave(self) -> None:
         """The client is gone: nothing is sent any more, and handlers have a while to end."""
         self._state = CLOSED
         self._is_left = True
+        if self._left is not None:
+            self._left.set()
         self._handling.deadline = anyio.current_time() + self._grace
 
     def __str__(self) -> str:

@@ -100,9 +100,12 @@ class _Websocket(Consumer[Done], Generic[Done]):
             MisuseError: neither text nor bytes were given, or the connection
                 was not accepted yet.
         """
-        if text_data is None and bytes_data is None:
+        if text_data is not None:
+            frame = asgi.send_text(text_data)
+        elif bytes_data is not None:
+            frame = asgi.send_bytes(bytes_data)
+        else:
             raise MisuseError("send() takes text_data or bytes_data")
-        frame = asgi.send_text(text_data) if text_data is not None else _binary(bytes_data)
         if not close:
             return self._emit(frame)
         # True == 1, so a bare True is told from a code by its identity.
@@ -123,10 +126,6 @@ class _Websocket(Consumer[Done], Generic[Done]):
         size = len(text.encode()) if text is not None else len(data or b"")
         if size > self.max_message_size:
             raise TooLarge(f"a message of {size} bytes; at most {self.max_message_size} are taken")
-
-
-def _binary(data: bytes | None) -> Event:
-    return asgi.send_bytes(data or b"")
 
 
 # Both differ from their base in send(), as in _Websocket.
