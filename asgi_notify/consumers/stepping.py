@@ -98,11 +98,13 @@ class _Steps:
 
     def _run(self) -> None:
         waiting = self.waiting
-        for _ in range(min(len(waiting), STEPS)):
-            waiting.popleft().step()
-        self.is_scheduled = False
-        if waiting:
-            self.schedule()
+        try:
+            for _ in range(min(len(waiting), STEPS)):
+                waiting.popleft().step()
+        finally:  # what a signal handler raises does not take the other consumers' steps away
+            self.is_scheduled = False
+            if waiting:
+                self.schedule()
 
 
 class _Sleep(asyncio.Future[None]):
@@ -170,14 +172,15 @@ class _Sleep(asyncio.Future[None]):
                 return
             try:
                 handling = feed.begin(entry)
-                if handling is not None:
-                    self.begun = handling, handling.send(None)
-                    break
-            except StopIteration:
-                pass  # the handler has ended
+                if handling is None:
+                    continue
+                try:
+                    self.begun = handling, _lay_down(handling.send(None))
+                except StopIteration:
+                    continue  # the handler has ended
             except BaseException as error:
                 self.error = error
-                break
+            break
         if not super().done():  # a handler may have cancelled its own task
             self.set_result(None)
 
@@ -191,13 +194,22 @@ async def _sleep(feed: Feed, steps: _Steps) -> None:
         await sleep
     except asyncio.CancelledError as error:
         feed.mailbox.watch(None)
-        if sleep.begun is None:
-            raise
         cancelled = error
     if sleep.begun is not None:
         await feed.follow(_go_on, *sleep.begun, cancelled)
-    elif sleep.error is not None:
+        return
+    if sleep.error is not None:
         await feed.follow(_fail, sleep.error)
+    if cancelled is not None:
+        raise cancelled
+
+
+def _lay_down(awaited: Any) -> Any:
+    # A future is marked from where it is awaited until a task has taken it, and
+    # so cannot be awaited by others meanwhile: that is longer here than elsewhere.
+    if asyncio.isfuture(awaited):
+        awaited._asyncio_future_blocking = False
+    return awaited
 
 
 def _fail(error: BaseException) -> None:
@@ -215,8 +227,10 @@ def _go_on(
     cancelled, throws the error into the coroutine.
     """
     error = cancelled
-    if error is not None and awaited is not None and awaited.cancel(*error.args):
-        error = None
+    if asyncio.isfuture(awaited):
+        if error is not None and awaited.cancel(*error.args):
+            error = None
+        awaited._asyncio_future_blocking = True  # again
     while True:
         if error is None:
             try:
