@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs
 
-from .exceptions import MethodNotAllowed
+from .exceptions import ClientError, MethodNotAllowed
 from .types import Event, Headers, Scope
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "close",
     "header",
     "json_response",
+    "query_value",
     "refusal",
     "response",
     "send_bytes",
@@ -43,6 +45,19 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key.lower() == name:
             return bytes(value).decode("latin-1")
     return None
+
+
+def query_value(scope: Scope, name: str) -> str | None:
+    """The value of a parameter of the query; None where it is missing or empty.
+
+    Raises:
+        ClientError: it is there more than once.
+    """
+    query = scope.get("query_string", b"").decode("latin-1")
+    values = parse_qs(query).get(name, [])
+    if len(values) > 1:
+        raise ClientError(f"{name} is given {len(values)} times in the query; give it once")
+    return values[0] if values else None
 
 
 def accept(subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> Event:

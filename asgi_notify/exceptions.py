@@ -17,6 +17,7 @@
         +-- Forbidden                 4403         403
         +-- NoRouteFound              4404         404
         +-- MethodNotAllowed          4405         405
+        +-- ClientTimeout             4408         408
         +-- TooLarge                  1009         413
         +-- UnsupportedData           1003         415
 
@@ -29,6 +30,7 @@ __all__ = [
     "AcceptConnection",
     "ChannelFull",
     "ClientError",
+    "ClientTimeout",
     "ConfigurationError",
     "DenyConnection",
     "Forbidden",
@@ -63,6 +65,7 @@ CLOSE_CODES = {
     4403: "not allowed, such as a page from another origin",
     4404: "nothing is served at this path",
     4405: "this method is not served at this path",
+    4408: "the client did not answer a ping in time",
 }
 """Every WebSocket close code this package sends or reports, with its meaning.
 
@@ -163,6 +166,13 @@ class MethodNotAllowed(ClientError):
     def __init__(self, allow: str) -> None:
         super().__init__(f"this path answers {allow} only")
         self.allow = allow
+
+
+class ClientTimeout(ClientError):
+    """The client has not been heard of for too long."""
+
+    close_code = 4408
+    http_status = 408
 
 
 class TooLarge(ClientError):

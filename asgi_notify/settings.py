@@ -27,7 +27,7 @@ class Settings:
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
     """
 
-    layer: str = "memory://"
+    layer: str = "memory://?history=user_*"  # what a browser's reconnect may miss
     publish_key: str | None = field(default=None, repr=False)  # not for a log
     allowed_origins: tuple[str, ...] = ()
     handler_threads: int = HANDLER_THREADS

@@ -1,6 +1,7 @@
 """Channel layers: how a message finds every mailbox that wants it."""
 
-from .base import BaseChannelLayer, Sent
+from .base import BaseChannelLayer
+from .history import History
 from .mailbox import Mailbox, Overflow
 from .memory import InMemoryChannelLayer
 from .registry import (
@@ -10,14 +11,18 @@ from .registry import (
     get_channel_layer,
     layer_from_url,
 )
+from .results import Joined, Replay, Sent
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
     "BaseChannelLayer",
     "ChannelLayerManager",
+    "History",
     "InMemoryChannelLayer",
+    "Joined",
     "Mailbox",
     "Overflow",
+    "Replay",
     "Sent",
     "channel_layers",
     "get_channel_layer",

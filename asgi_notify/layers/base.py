@@ -1,33 +1,24 @@
 """The contract of a channel layer: what consumers and publishers may count on."""
 
-import fnmatch
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, Self
 
-from ..codec import FrozenMessage, encode
-from ..exceptions import ConfigurationError
+from ..codec import FrozenMessage, encode, stamped
 from ..names import handler_name
+from ..positions import Position
 from ..types import Message
 from .mailbox import Mailbox, Overflow, require_overflow
+from .options import ByName, positive
+from .presence import Info
+from .results import Joined, Replay, Sent
 
 __all__ = ["BaseChannelLayer", "Sent"]
 
 CAPACITY = 100  # messages; Channels' default
 EXPIRY = 60.0  # seconds; Channels' default
-
-N = TypeVar("N", int, float)
-
-
-class Sent(NamedTuple):
-    """What became of a message to a group, as far as this process can tell."""
-
-    reached: int
-    """How many mailboxes took it."""
-    dropped: int
-    """How many lost it, or lost it together with their connection."""
 
 
 class BaseChannelLayer(ABC):
@@ -40,6 +31,9 @@ class BaseChannelLayer(ABC):
       longer; it never expires under a live connection.
     - A send to a group never waits for its readers. A mailbox that is full
       follows its overflow policy, and every loss is counted and logged.
+    - Where a group has a history, all its members get its messages in the one
+      order of their positions, and one that comes back with its last position
+      gets what it missed, or learns that it cannot.
     - A message belongs to the layer once it is sent: it is copied one level
       deep, and all who receive it share the one read-only copy.
     - Every method may be awaited in any event loop and thread, apart from
@@ -69,24 +63,27 @@ class BaseChannelLayer(ABC):
         overflow: Overflow = "disconnect",
         debug: bool = False,
     ) -> None:
-        self.capacity = _positive("capacity", capacity)
-        self.channel_capacity = [
-            (_pattern(name), _positive(f"channel_capacity[{name!r}]", value))
-            for name, value in (channel_capacity or {}).items()
-        ]
-        self.expiry = _positive("expiry", expiry)
+        self.capacity = positive("capacity", capacity)
+        self.channel_capacity = ByName(
+            {
+                name: positive(f"channel_capacity[{name!r}]", value)
+                for name, value in (channel_capacity or {}).items()
+            }
+        )
+        self.expiry = positive("expiry", expiry)
         self.overflow = require_overflow(overflow)
         self.debug = debug
 
     def get_capacity(self, channel: str) -> int:
         """How many messages may wait in the channel."""
-        for pattern, capacity in self.channel_capacity:
-            if pattern.match(channel):
-                return capacity
-        return self.capacity
+        return self.channel_capacity.get(channel) or self.capacity
 
-    def seal(self, message: Message) -> FrozenMessage:
+    def seal(self, message: Message, group: str | None = None) -> FrozenMessage:
         """The message as it goes on its way: checked, copied and read-only.
+
+        Args:
+            message: what is sent.
+            group: which group to, or None.
 
         Raises:
             InvalidMessage: it has no usable ``"type"`` or, under ``debug``,
@@ -95,7 +92,7 @@ class BaseChannelLayer(ABC):
         handler_name(message)
         if self.debug:
             encode(message)
-        return FrozenMessage(message)
+        return FrozenMessage(message) if group is None else stamped(message, group)
 
     @abstractmethod
     async def open(self) -> None:
@@ -121,8 +118,17 @@ class BaseChannelLayer(ABC):
         await self.close()
 
     @abstractmethod
-    async def attach(self, prefix: str = "specific", overflow: Overflow | None = None) -> Mailbox:
+    async def attach(
+        self, prefix: str = "specific", overflow: Overflow | None = None, tell_gaps: bool = False
+    ) -> Mailbox:
         """Make a channel of its own for one consumer, and return its mailbox.
+
+        Args:
+            prefix: what its name begins with.
+            overflow: what it does when it is full; None for the layer's own policy.
+            tell_gaps: whether a message ``{"type": "group.gap", "group": ...,
+                "reason": "full" or "expired", "lost": n}`` stands where messages
+                of a group were lost.
 
         Raises:
             ConfigurationError: there is no such policy.
@@ -164,11 +170,33 @@ class BaseChannelLayer(ABC):
         """
 
     @abstractmethod
-    async def group_add(self, group: str, channel: str) -> None:
-        """Put a channel into a group; a second time changes nothing.
+    async def group_add(
+        self,
+        group: str,
+        channel: str,
+        *,
+        since: Position | str | None = None,
+        member: str | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> Joined:
+        """Put a channel into a group; a second time changes no more than is asked for.
+
+        What the group was sent since a position comes first, beyond the
+        capacity of the channel's mailbox, and takes the place of what still
+        waits there of the same history. Then comes what is sent from now on:
+        nothing is missing in between, and nothing comes twice.
+
+        Args:
+            group: which one.
+            channel: who.
+            since: the last position that the channel's client has seen.
+            member: who stands behind the channel, to be listed by `presence`.
+            info: what `presence` says of the channel. One that is given
+                neither of the two is not listed.
 
         Raises:
-            InvalidName: the group or the channel cannot be called that.
+            ClientError: ``since`` is no position.
+            InvalidName: the group, the channel or the member cannot be called that.
         """
 
     @abstractmethod
@@ -180,24 +208,77 @@ class BaseChannelLayer(ABC):
         """
 
     @abstractmethod
-    async def group_send(self, group: str, message: Message) -> Sent:
+    async def group_send(
+        self, group: str, message: Message, *, idempotency_key: str | None = None
+    ) -> Sent:
         """Send a message to every channel of a group, without waiting for any.
 
+        Args:
+            group: which one.
+            message: what.
+            idempotency_key: 1 to 200 visible ASCII characters, the same when the
+                same message is sent again because nobody knows whether it was
+                sent. Within the layer's ``idempotency_window`` it is sent once,
+                and what became of it then is returned.
+
         Raises:
-            InvalidName: the group cannot be called that.
+            InvalidName: the group or the key cannot be called that.
             InvalidMessage: the message has no usable type or cannot be encoded.
         """
 
     @abstractmethod
+    async def history(
+        self, group: str, *, since: Position | str | None = None, limit: int | None = None
+    ) -> Replay:
+        """What a group was sent after a position, oldest first; all that is kept where None.
+
+        Args:
+            group: which one.
+            since: where the asker stands.
+            limit: at most so many messages; ask for more from the last one's position.
+
+        Raises:
+            ClientError: ``since`` is no position.
+            InvalidName: the group cannot be called that.
+        """
+
+    @abstractmethod
+    async def presence(self, group: str) -> dict[str, Info]:
+        """The channels that joined a group with a member or info, and that info.
+
+        Raises:
+            InvalidName: the group cannot be called that.
+        """
+
+    @abstractmethod
+    async def presence_count(self, group: str) -> int:
+        """How many members a group has; several channels of one member count once.
+
+        One that left counts until its leave is told, ``presence_grace`` seconds later.
+
+        Raises:
+            InvalidName: the group cannot be called that.
+        """
+
+    @abstractmethod
+    async def presence_follow(self, group: str, channel: str) -> None:
+        """Tell a channel of each member that comes to a group, and that leaves it for good.
+
+        By messages ``{"type": "presence.join" or "presence.leave", "group": ...,
+        "member": ..., "info": ...}``.
+
+        Raises:
+            InvalidName: the group or the channel cannot be called that.
+        """
+
+    @abstractmethod
+    async def presence_unfollow(self, group: str, channel: str) -> None:
+        """Tell a channel no more of who comes and leaves.
+
+        Raises:
+            InvalidName: the group or the channel cannot be called that.
+        """
+
+    @abstractmethod
     async def flush(self) -> None:
-        """Forget all messages and groups; the consumers that live keep their channels."""
-
-
-def _positive(name: str, value: N) -> N:
-    if isinstance(value, int | float) and value > 0:
-        return value
-    raise ConfigurationError(f"{name} is a number above 0, not {value!r}")
-
-
-def _pattern(name: str | re.Pattern[str]) -> re.Pattern[str]:
-    return name if isinstance(name, re.Pattern) else re.compile(fnmatch.translate(name))
+        """Forget all messages, groups and histories; consumers that live keep their channels."""

@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from typing import NamedTuple
 
 from ..codec import FrozenMessage, stamped
 from ..positions import Position, new_epoch
 from .options import ByName, positive, whole
+from .results import Replay
 
-__all__ = ["MAX_GROUPS", "Histories", "History", "Replay"]
+__all__ = ["MAX_GROUPS", "PASSING", "Histories", "History"]
 
 MAX_GROUPS = 10_000  # with 100 messages of 1 kB each, about 1 GB at worst
+
+PASSING = frozenset({"connection.close", "presence.join", "presence.leave"})
+"""Types of messages that no history keeps: they are for whoever is there now, not for later."""
 
 LOOKS = 2  # groups per append; more than the one that an append may add to those waiting
 
@@ -38,17 +41,6 @@ class History:
     def __post_init__(self) -> None:
         whole("size", self.size)
         positive("ttl", self.ttl)
-
-
-class Replay(NamedTuple):
-    """What a group's history answers to a position."""
-
-    messages: list[FrozenMessage]
-    """What came after the position, oldest first; nothing unless all of it is there."""
-    recovered: bool
-    """Whether nothing is missing between the position and what is sent from now on."""
-    position: Position | None
-    """Where the group stands now, or None where no history is kept for it."""
 
 
 class Histories:
@@ -82,6 +74,7 @@ class Histories:
 
     Attributes:
         evicted: how many groups had to go because there were too many.
+        keeps: something true for the name of a group that has a history, else None.
 
     Raises:
         ConfigurationError: one of these makes no sense.
@@ -94,11 +87,12 @@ class Histories:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.evicted = 0
-        self._max_groups = whole("max_groups", max_groups)
+        self._max_groups = whole("history_groups", max_groups)
         self._clock = clock
         self._shelves = {name: _Shelf(history) for name, history in limits.items()}
         # Most groups without history are sent to many times; a pattern costs more to ask.
-        self._shelf = lru_cache(max_groups)(ByName(self._shelves).get)
+        ask: Callable[[str], _Shelf | None] = lru_cache(max_groups)(ByName(self._shelves).get)
+        self.keeps = ask if limits else _no_shelf
         self._records: OrderedDict[str, _Record] = OrderedDict()  # the least recently used first
         self._epoch = new_epoch()  # of the groups that begin now
         self._look_at = inf
@@ -134,7 +128,7 @@ class Histories:
         record = self._use(group)
         if record is not None:
             return Position(record.epoch, record.top)
-        return None if self._shelf(group) is None else Position(self._epoch, 0)
+        return None if self.keeps(group) is None else Position(self._epoch, 0)
 
     def since(self, group: str, position: Position | None, limit: int | None = None) -> Replay:
         """What was sent to the group after a position, or all that is kept for None.
@@ -176,7 +170,7 @@ class Histories:
         return record
 
     def _begin(self, group: str) -> "_Record | None":
-        shelf = self._shelf(group)
+        shelf = self.keeps(group)
         if shelf is None:
             return None
         if len(self._records) >= self._max_groups:
@@ -231,6 +225,9 @@ class _Shelf:
             record.expire(now)
             if record.held:
                 self.put(record, now)
+
+
+_no_shelf: Callable[[str], _Shelf | None] = dict[str, _Shelf]().get
 
 
 class _Record:

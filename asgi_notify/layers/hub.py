@@ -3,27 +3,35 @@
 import secrets
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
 
+from ..codec import FrozenMessage
 from ..exceptions import ChannelFull, LayerClosed
 from ..names import require_channel_name
+from ..positions import Position
 from ..types import Message
+from .entries import Losses, Replayed
+from .history import PASSING, Histories
+from .idempotency import Publications
 from .mailbox import Entry, Mailbox, Overflow
+from .presence import Presence
+from .results import Joined, Sent
 
-__all__ = ["Hub", "Offered"]
+__all__ = ["Hub", "Late"]
 
 _CONSUMER = "c"  # after the "!" in the name of a consumer's channel
 
-_entry = partial(tuple.__new__, Entry)  # Entry(...) at a third of its cost
+# These at a third of their cost.
+_entry = partial(tuple.__new__, Entry)
+_sent = partial(tuple.__new__, Sent)
 
 SWEEP_AT = 1000  # mailboxes without a consumer before the first look for forgotten ones
 
 
-Offered = tuple[int, int, list[Mailbox]]
-"""How many mailboxes took a message, how many lost it, and who is to be asked again."""
+Late = Sequence[Mailbox]
+"""Those that a sender is to let catch up: it waits while they are late."""
 
 
 class Hub:
@@ -36,9 +44,12 @@ class Hub:
         get_capacity: how many messages may wait in the mailbox of a channel.
         expiry: how long a message may wait, in seconds.
         clock: tells the time in seconds.
+        histories: what is kept of which groups; nothing where it is not given.
+        publications: which messages were published already.
+        presence: who is in which group.
 
     Attributes:
-        drops: how many messages were lost, by reason.
+        drops: how many messages were lost, by reason and by group.
     """
 
     def __init__(
@@ -46,8 +57,14 @@ class Hub:
         get_capacity: Callable[[str], int],
         expiry: float,
         clock: Callable[[], float] = time.monotonic,
+        histories: Histories | None = None,
+        publications: Publications[Sent] | None = None,
+        presence: Presence | None = None,
     ) -> None:
-        self.drops: Counter[str] = Counter()
+        self.drops = Losses()
+        self.histories = Histories({}, clock=clock) if histories is None else histories
+        self.publications = Publications(clock=clock) if publications is None else publications
+        self.presence = Presence(clock=clock) if presence is None else presence
         self._get_capacity = get_capacity
         self._expiry = min(expiry, sys.float_info.max)  # infinity stands for a client's event
         self._clock = clock
@@ -74,9 +91,9 @@ class Hub:
         """The mailboxes of the consumers that live."""
         return frozenset(self._attached)
 
-    def attach(self, prefix: str, overflow: Overflow) -> Mailbox:
+    def attach(self, prefix: str, overflow: Overflow, tell_gaps: bool = False) -> Mailbox:
         """Make the mailbox of one consumer; it lives until `detach`."""
-        mailbox = self._make(self.new_name(prefix, _CONSUMER), overflow)
+        mailbox = self._make(self.new_name(prefix, _CONSUMER), overflow, tell_gaps)
         self._attached.add(mailbox)
         return mailbox
 
@@ -90,8 +107,7 @@ class Hub:
             return
         for group in tuple(mailbox.groups):
             self._leave(group, mailbox)
-        if mailbox.unread:
-            self.drops["left"] += mailbox.unread
+        mailbox.leave()
         self._attached.remove(mailbox)
         del self._mailboxes[mailbox.channel]
 
@@ -116,10 +132,8 @@ class Hub:
         """The message as it waits in mailboxes, from now on."""
         return _entry((self._clock() + self._expiry, message))
 
-    def send(self, channel: str, entry: Entry) -> bool:
-        """Put a message into one mailbox; False asks to do it again after a turn of the loop.
-
-        A message to a consumer that has left is counted as lost.
+    def send(self, channel: str, message: Message) -> Late:
+        """Put a message into one mailbox; one to a consumer that has left is counted as lost.
 
         Raises:
             ChannelFull: it did not take the message.
@@ -127,9 +141,9 @@ class Hub:
         """
         if self._has_left(channel):
             self.drops["left"] += 1
-            return True
+            return ()
         mailbox = self.mailbox(channel)
-        taken = mailbox.offer(entry)
+        taken = mailbox.offer(self.entry(message))
         if taken is False:
             if isinstance(mailbox.error, LayerClosed):
                 raise LayerClosed(f"{channel} takes no more messages: {mailbox.error}")
@@ -137,17 +151,39 @@ class Hub:
                 f"{channel} takes no more than {mailbox.capacity} unread messages, its "
                 "capacity; read it faster, send less, or raise the layer's channel_capacity"
             )
-        return taken is True
+        return () if taken else (mailbox,)
+
+    @staticmethod
+    def late(mailboxes: Late) -> Late:
+        """Those that still are."""
+        return [mailbox for mailbox in mailboxes if mailbox.is_late]
 
     # Groups.
 
-    def group_add(self, group: str, channel: str) -> None:
-        """Put a channel into a group; once is enough, and too late if its consumer has left."""
+    def group_add(self, group: str, channel: str, since: Position | None = None) -> Joined:
+        """Put a channel into a group, behind what it has missed since a position.
+
+        Once is enough, and it is too late if the consumer of the channel has left.
+        """
         if self._has_left(channel):
-            return
+            return Joined(self.histories.top(group), None if since is None else False, 0)
         mailbox = self.mailbox(channel)
+        if since is None:
+            joined = Joined(self.histories.top(group), None, 0)
+        else:
+            joined = self._replay(group, mailbox, since)
         mailbox.groups.add(group)
         self._groups.setdefault(group, set()).add(mailbox)
+        return joined
+
+    def _replay(self, group: str, mailbox: Mailbox, since: Position) -> Joined:
+        messages, is_recovered, top = self.histories.since(group, since)
+        if not is_recovered:
+            return Joined(top, False, 0)
+        expires_at = self._clock() + self._expiry
+        replayed = [Replayed(expires_at, message) for message in messages]
+        mailbox.replay(group, replayed)
+        return Joined(since, True, len(replayed))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group, if it is there."""
@@ -162,32 +198,51 @@ class Hub:
         members.discard(mailbox)
         if not members:
             del self._groups[group]
+        self.presence.leave(group, mailbox.channel)
+
+    def has_member(self, group: str, channel: str) -> bool:
+        """Whether a channel is in a group, here in this process."""
+        mailbox = self._mailboxes.get(channel)
+        return mailbox is not None and group in mailbox.groups
 
     def members(self, group: str) -> Iterable[Mailbox]:
         """The mailboxes in a group, here in this process."""
         return self._groups.get(group, ())
 
-    def group_send(self, group: str, entry: Entry) -> Offered:
-        """Put a message into the mailbox of every member of a group."""
-        return self.offer(self._groups.get(group, ()), entry)
+    def publish(
+        self, group: str, message: FrozenMessage, key: str | None = None
+    ) -> tuple[Sent, Late]:
+        """Keep a message in its group's history, and put it into every member's mailbox.
 
-    @staticmethod
-    def offer(members: Iterable[Mailbox], entry: Entry) -> Offered:
-        """Put a message into every mailbox, all sharing the one entry."""
+        All members share one entry. With a key that is known for the group it
+        does nothing, and returns what became of the message that had it first.
+        """
+        if key is not None and (first := self.publications.first(group, key)) is not None:
+            return first, ()
+        if self.histories.keeps(group) and message["type"] not in PASSING:
+            message = self.histories.append(group, message)
+        entry = _entry((self._clock() + self._expiry, message))
         reached = dropped = 0
         late: list[Mailbox] = []
-        for mailbox in members:
+        for mailbox in self._groups.get(group, ()):
             taken = mailbox.offer(entry)
             if taken:
                 reached += 1
             elif taken is None:
+                reached += 1
                 late.append(mailbox)
             else:
                 dropped += 1
-        return reached, dropped, late
+        sent = _sent((reached, dropped, message.position))
+        if key is not None:
+            self.publications.remember(group, key, sent)
+        return sent, late
 
     def clear(self) -> None:
         """Forget all groups and messages, and the channels that nobody reads."""
+        self.histories.clear()
+        self.publications.clear()
+        self.presence.clear()
         for mailbox in self._mailboxes.values():
             mailbox.groups.clear()
             mailbox.forget()
@@ -198,11 +253,11 @@ class Hub:
             if mailbox in self._attached or mailbox.is_read
         }
 
-    def _make(self, channel: str, overflow: Overflow) -> Mailbox:
+    def _make(self, channel: str, overflow: Overflow, tell_gaps: bool = False) -> Mailbox:
         if len(self._mailboxes) - len(self._attached) >= self._sweep_at:
             self._sweep()
         capacity = self._get_capacity(channel)
-        mailbox = Mailbox(channel, capacity, overflow, self.drops, self._clock)
+        mailbox = Mailbox(channel, capacity, overflow, self.drops, self._clock, tell_gaps)
         self._mailboxes[channel] = mailbox
         return mailbox
 

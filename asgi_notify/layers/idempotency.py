@@ -1,13 +1,15 @@
 """Which messages were published already, so that a publisher may try again without harm."""
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from ..exceptions import InvalidName
 from .options import positive, whole
 
-__all__ = ["MAX_KEYS", "WINDOW", "Publications"]
+__all__ = ["MAX_KEYS", "WINDOW", "Publications", "require_key"]
 
 WINDOW = 300.0  # seconds; longer than publishers try again, and Centrifugo's default
 MAX_KEYS = 100_000  # about 30 MB
@@ -15,6 +17,17 @@ MAX_KEYS = 100_000  # about 30 MB
 STEPS = 2  # keys that one call lets go of
 
 R = TypeVar("R")
+
+_KEY = re.compile(r"[!-~]{1,200}")
+
+
+def require_key(key: object) -> str:
+    """Return the key of a message, or raise `InvalidName`."""
+    if isinstance(key, str) and _KEY.fullmatch(key):
+        return key
+    raise InvalidName(
+        f"{key!r} is no idempotency key: use 1 to 200 visible ASCII characters, such as a UUID"
+    )
 
 
 class Publications(Generic[R]):
@@ -45,7 +58,7 @@ class Publications(Generic[R]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.evicted = 0
-        self._window = positive("window", window)
+        self._window = positive("idempotency_window", window)
         self._max_keys = whole("max_keys", max_keys)
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], tuple[float, R]] = OrderedDict()

@@ -1,20 +1,19 @@
 """One channel's bounded queue: how it fills, how it loses messages, how its reader waits."""
 
-import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import anyio
 
 from ..exceptions import ChannelFull, ConfigurationError, NotifyError
-from ..types import Event, Message
+from ..types import Event
+from .entries import Entry, FromClient, Losses, Replayed, is_of_history
+from .queue import Queue
 
 __all__ = ["Entry", "Mailbox", "Overflow", "Reader", "require_overflow"]
-
-logger = logging.getLogger("asgi_notify.layers")
 
 Overflow = Literal["disconnect", "drop_oldest", "drop_newest"]
 """What a full mailbox does: close its connection, forget the oldest, refuse the newest."""
@@ -30,19 +29,6 @@ def require_overflow(policy: str) -> Overflow:
     raise ConfigurationError(f"overflow is one of {', '.join(get_args(Overflow))}, not {policy!r}")
 
 
-class Entry(NamedTuple):
-    """What waits in a mailbox: one object for all the mailboxes of a group."""
-
-    expires_at: float
-    """On the mailbox's clock, in seconds; infinity for what the client itself sent."""
-    message: Message | Event
-
-    @property
-    def is_from_client(self) -> bool:
-        """Whether the connection's own client sent it, rather than the layer."""
-        return self.expires_at == inf
-
-
 class Reader(Protocol):
     """Whoever waits for a mailbox to be filled, such as an event."""
 
@@ -50,25 +36,27 @@ class Reader(Protocol):
         """There is something to read."""
 
 
-class Mailbox:
+class Mailbox(Queue):
     """The queue of one channel, read by its consumer or by ``receive``.
 
     Messages come out in the order they went in. At most ``capacity`` messages
     wait; one more is met by the policy, never silently: it is counted in
-    ``drops`` under its reason and the first is logged. Events of the client
-    wait beside them, at most `READ_AHEAD`, and whoever puts more of them waits.
+    ``losses``, the first is logged, and a reader that asked for it is told in
+    its place. Beside them wait what was replayed and what tells of losses, and
+    events of the client, at most `READ_AHEAD`: whoever puts more of them waits.
 
     Args:
         channel: its address.
         capacity: how many messages may wait.
         overflow: what happens to one more.
-        drops: where losses are counted, by reason.
+        losses: where they are counted.
         clock: tells the time in seconds.
+        tell_gaps: whether the reader is told of what a group lost here, by a message
+            ``{"type": "group.gap", "group": ..., "reason": ..., "lost": ...}``.
     """
 
     __slots__ = (
-        "_clock", "_drops", "_events", "_is_woken", "_items", "_logged", "_next", "_reader",
-        "_readers", "_reading_ahead", "capacity", "channel", "error", "groups", "on_close",
+        "_is_woken", "_reader", "_readers", "_reading_ahead", "error", "groups", "on_close",
         "overflow",
     )  # fmt: skip
 
@@ -77,48 +65,45 @@ class Mailbox:
         channel: str,
         capacity: int,
         overflow: Overflow,
-        drops: Counter[str],
+        losses: Losses,
         clock: Callable[[], float] = time.monotonic,
+        tell_gaps: bool = False,
     ) -> None:
-        self.capacity = capacity
-        self.channel = channel
+        super().__init__(channel, capacity, losses, clock, tell_gaps)
         self.error: NotifyError | None = None  # why it was closed
         self.groups: set[str] = set()
         self.on_close: Callable[[], None] | None = None
         self.overflow = overflow
-        self._clock = clock
-        self._drops = drops
-        self._events = 0  # how many of those that wait are the client's
         self._is_woken = False  # the reader, which has not had its turn yet
-        # Most often nothing waits or one entry does, and then no queue is needed,
-        # which saves an idle connection 700 bytes and each send the way to them.
-        self._next: Entry | None = None  # the only one that waits
-        self._items: deque[Entry] | None = None  # all that wait, where they are more
-        self._logged = False
         self._reader: Reader | None = None
         self._readers = 0  # in wait()
         self._reading_ahead: anyio.Semaphore | None = None
-
-    @property
-    def unread(self) -> int:
-        """How many messages wait, apart from what the client itself sent."""
-        return len(self._waiting()) - self._events
 
     @property
     def is_read(self) -> bool:
         """Whether somebody waits for the next message."""
         return self._readers > 0 or self._reader is not None or self._is_woken
 
+    @property
+    def is_late(self) -> bool:
+        """Whether it is over its capacity for a reader that was woken and had no turn yet."""
+        return self._is_woken and self._taken() > self.capacity
+
     # Putting in: called by the layer in the loop of its consumers, never waits.
 
     def offer(self, entry: Entry) -> bool | None:
         """Put a message in, and return whether it was taken.
 
-        None asks to offer it again after a turn of the event loop: the mailbox
-        is full, but its reader was woken and has not had its turn yet, so it
-        is not slow. A burst that is sent in one turn loses nothing.
+        None says that it was, and asks to wait while `is_late` before more is
+        sent: the mailbox was full, but its reader was woken and has not had its
+        turn yet, so it is not slow. A burst that is sent in one turn of the
+        event loop loses nothing.
         """
-        if self._next is not None or self._items is not None or self.error is not None:
+        items = self._items
+        if items is not None and len(items) - self._beside < self.capacity:
+            items.append(entry)  # whose reader has been told of the first of them
+            return True
+        if items is not None or self._next is not None or self.error is not None:
             return self._offer_behind(entry)
         self._next = entry
         reader = self._reader
@@ -130,26 +115,45 @@ class Mailbox:
 
     def _offer_behind(self, entry: Entry) -> bool | None:
         if self.error is not None:
-            self._lose("closed", 1)
+            self._lose("closed", (entry,))
             return False
-        if self.unread < self.capacity:
+        if self._taken() < self.capacity:
             self._append(entry)
             return True
         if self._is_woken:
+            self._append(entry)
             return None
-        items = list(self._waiting())
-        # At most the few events that the client may send ahead stand before it.
-        oldest = next(i for i, item in enumerate(items) if not item.is_from_client)
-        if items[oldest].expires_at <= self._clock():
+        queue = self._queue()
+        oldest = next(place for place, item in enumerate(queue) if type(item) is Entry)
+        if queue[oldest].expires_at <= self._clock():
             self.expire()
             return self.offer(entry)
-        self._lose("full", 1)
         if self.overflow == "drop_oldest":
-            self._keep([*items[:oldest], *items[oldest + 1 :], entry])
+            lost = queue[oldest]
+            del queue[oldest]
+            self._lose_here("full", lost, queue, oldest)
+            self._append(entry)
             return True
-        if self.overflow == "disconnect":
+        if self.overflow == "drop_newest":
+            self._lose_here("full", entry, queue, len(queue))
+        else:
+            self._lose("full", (entry,))
             self.close(ChannelFull(f"the mailbox of {self.channel} is full"))
         return False
+
+    def replay(self, group: str, messages: Sequence[Replayed]) -> None:
+        """Put in what a group's history holds, beyond the capacity, before anything sent later.
+
+        What waits of it already, and what tells of its gaps, makes room. So
+        nothing comes twice, and however often it is asked for, one group's
+        replay waits at most once.
+        """
+        if self.error is not None:
+            return
+        kept = [entry for entry in self._waiting() if not is_of_history(entry, group)]
+        self._keep([*kept, *messages])
+        if self._waiting():
+            self._wake()
 
     def _append(self, entry: Entry) -> None:
         if self._items is not None:
@@ -161,27 +165,21 @@ class Mailbox:
             self._next = entry
         self._wake()
 
-    def _waiting(self) -> Sequence[Entry]:
-        if self._items is not None:
-            return self._items
-        return () if self._next is None else (self._next,)
-
     async def put_event(self, event: Event) -> None:
         """Put in what the client sent; waits while `READ_AHEAD` of its events wait."""
         if self._reading_ahead is None:
             self._reading_ahead = anyio.Semaphore(READ_AHEAD, fast_acquire=True)
         await self._reading_ahead.acquire()
-        self._events += 1
-        self._append(Entry(inf, event))
+        self._beside += 1
+        self._append(FromClient(inf, event))
 
     def close(self, error: NotifyError) -> None:
         """Take no more, lose what waits (it is counted), and raise this at the reader."""
         if self.error is not None:
             return
         self.error = error
-        self._lose("closed", self.unread)
+        self._lose("closed", self._unread())
         self._keep(())
-        self._events = 0
         self._wake()
         if self.on_close is not None:
             self.on_close()
@@ -206,13 +204,14 @@ class Mailbox:
                 raise self.error
             else:
                 return None
-            if entry.expires_at == inf and self._reading_ahead is not None:
-                self._events -= 1
-                self._reading_ahead.release()
-                return entry
+            if type(entry) is not Entry:
+                self._beside -= 1
+                if isinstance(entry, FromClient) and self._reading_ahead is not None:
+                    self._reading_ahead.release()
+                    return entry
             if entry.expires_at > self._clock():
                 return entry
-            self._lose("expired", 1)
+            self._expire_from(entry)
 
     async def wait(self) -> None:
         """Wait until there may be something to take out, or the mailbox is closed."""
@@ -242,29 +241,3 @@ class Mailbox:
         if reader is not None:
             self._is_woken = True
             reader.set()
-
-    def expire(self) -> None:
-        """Lose (and count) the messages whose time is over."""
-        now = self._clock()
-        before = len(self._waiting())
-        self._keep([entry for entry in self._waiting() if entry.expires_at > now])
-        self._lose("expired", before - len(self._waiting()))
-
-    def forget(self) -> None:
-        """Let go of all messages; what the client itself sent stays."""
-        self._keep([entry for entry in self._waiting() if entry.is_from_client])
-
-    def _keep(self, entries: Sequence[Entry]) -> None:
-        self._next = entries[0] if len(entries) == 1 else None
-        self._items = deque(entries) if len(entries) > 1 else None
-
-    def _lose(self, reason: str, count: int) -> None:
-        if not count:
-            return
-        self._drops[reason] += count
-        if not self._logged:
-            self._logged = True
-            logger.warning(
-                "channel %s lost a message (%s; capacity %d); further losses of this channel "
-                "are only counted", self.channel, reason, self.capacity,
-            )  # fmt: skip

@@ -4,20 +4,27 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import ParamSpec, TypeVar
+from threading import Lock
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import cancel_shielded_checkpoint
 
+from ..codec import encode
 from ..exceptions import LayerClosed, MisuseError
 from ..names import require_channel_name, require_group_name
+from ..positions import Position
 from ..sync import Home
 from ..types import Message
-from .base import CAPACITY, EXPIRY, BaseChannelLayer, Sent
-from .hub import Hub
+from .attendance import Attendance
+from .base import CAPACITY, EXPIRY, BaseChannelLayer
+from .history import MAX_GROUPS, Histories, History
+from .hub import Hub, Late
+from .idempotency import WINDOW, Publications, require_key
 from .mailbox import Mailbox, Overflow, require_overflow
+from .presence import GRACE, Info, Presence, require_info, require_member
+from .results import Joined, Replay, Sent
 
 __all__ = ["InMemoryChannelLayer"]
 
@@ -26,8 +33,6 @@ logger = logging.getLogger("asgi_notify.layers")
 _SHUT_DOWN = "the server is shutting down; come back in a moment"
 
 DRAIN_TIMEOUT = 10.0  # seconds that consumers get to end when the layer closes
-
-_sent = partial(tuple.__new__, Sent)  # Sent(...) at a third of its cost
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,6 +46,11 @@ class InMemoryChannelLayer(BaseChannelLayer):
     they send from elsewhere is handed over to the consumers' loop.
 
     Args:
+        history: how much is kept of which groups, by glob or compiled pattern;
+            the first that matches counts, and groups that match none have no history.
+        history_groups: how many groups' histories are kept at once.
+        idempotency_window: for how long a message's key is known, in seconds.
+        presence_grace: how long a member may be away without having left, in seconds.
         clock: tells the time in seconds, for tests.
     """
 
@@ -52,6 +62,10 @@ class InMemoryChannelLayer(BaseChannelLayer):
         expiry: float = EXPIRY,
         overflow: Overflow = "disconnect",
         debug: bool = False,
+        history: Mapping[str | re.Pattern[str], History] | None = None,
+        history_groups: int = MAX_GROUPS,
+        idempotency_window: float = WINDOW,
+        presence_grace: float = GRACE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
@@ -61,8 +75,17 @@ class InMemoryChannelLayer(BaseChannelLayer):
             overflow=overflow,
             debug=debug,
         )
-        self.hub = Hub(self.get_capacity, self.expiry, clock)
+        self.hub = Hub(
+            self.get_capacity,
+            self.expiry,
+            clock,
+            Histories(history or {}, history_groups, clock),
+            Publications(idempotency_window, clock=clock),
+            Presence(presence_grace, clock),
+        )
+        self._attendance = Attendance(self.hub, clock, self._is_at_home)
         self._home: Home | None = None
+        self._homeless = Lock()  # held by whoever uses the hub while no loop has it
         self._closing: anyio.Event | None = None
 
     async def open(self) -> None:
@@ -71,7 +94,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
     async def close(self) -> None:
         home = self._home
         if home is None or home.is_over:
-            self._forget_consumers()
+            await self._run(self._forget_consumers)
         elif home.is_here:
             await self._drain()
         else:
@@ -95,15 +118,18 @@ class InMemoryChannelLayer(BaseChannelLayer):
             if not drained.statistics().tasks_waiting:  # of several who close, the last
                 self._closing = None
 
-    async def attach(self, prefix: str = "specific", overflow: Overflow | None = None) -> Mailbox:
+    async def attach(
+        self, prefix: str = "specific", overflow: Overflow | None = None, tell_gaps: bool = False
+    ) -> Mailbox:
         if self._closing is not None:
             raise LayerClosed(_SHUT_DOWN)
         policy = require_overflow(overflow or self.overflow)
         self._settle()
-        return self.hub.attach(require_channel_name(prefix), policy)
+        return self.hub.attach(require_channel_name(prefix), policy, tell_gaps)
 
     def detach(self, mailbox: Mailbox) -> None:
         self.hub.detach(mailbox)
+        self._attendance.watch()
         if self._closing is not None and not self.hub.attached:
             self._closing.set()
 
@@ -112,9 +138,7 @@ class InMemoryChannelLayer(BaseChannelLayer):
 
     async def send(self, channel: str, message: Message) -> None:
         require_channel_name(channel)
-        entry = self.hub.entry(self.seal(message))
-        while not await self._run(self.hub.send, channel, entry):
-            await cancel_shielded_checkpoint()
+        await self._let_catch_up(await self._run(self.hub.send, channel, self.seal(message)))
 
     async def receive(self, channel: str) -> Message:
         self._settle()
@@ -126,42 +150,109 @@ class InMemoryChannelLayer(BaseChannelLayer):
             self.hub.release(mailbox)
         return entry.message
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(
+        self,
+        group: str,
+        channel: str,
+        *,
+        since: Position | str | None = None,
+        member: str | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> Joined:
         names = require_group_name(group), require_channel_name(channel)
-        await self._run(self.hub.group_add, *names)
+        present = require_member(member), require_info(info)
+        if self.debug and info is not None:
+            encode(info)
+        joined, late = await self._run(self._join, names, _position(since), present)
+        await self._let_catch_up(late)
+        return joined
+
+    def _join(
+        self, names: tuple[str, str], since: Position | None, present: tuple[str | None, Info]
+    ) -> tuple[Joined, Late]:
+        joined = self.hub.group_add(*names, since)
+        late = () if present == (None, None) else self._attendance.join(*names, *present)
+        return joined, late
 
     async def group_discard(self, group: str, channel: str) -> None:
         names = require_group_name(group), require_channel_name(channel)
-        await self._run(self.hub.group_discard, *names)
+        await self._run(self._discard, *names)
 
-    async def group_send(self, group: str, message: Message) -> Sent:
+    def _discard(self, group: str, channel: str) -> None:
+        self.hub.group_discard(group, channel)
+        self._attendance.watch()
+
+    async def group_send(
+        self, group: str, message: Message, *, idempotency_key: str | None = None
+    ) -> Sent:
         require_group_name(group)
-        entry = self.hub.entry(self.seal(message))
+        if idempotency_key is not None:
+            require_key(idempotency_key)
+        sealed = self.seal(message, group)
         home = self._home
-        if home is None or home.is_here:  # as _run does, at the cost of no further call
-            reached, dropped, late = self.hub.group_send(group, entry)
+        if home is not None and home.is_here:  # as _run does, at the cost of no further call
+            sent, late = self.hub.publish(group, sealed, idempotency_key)
         else:
-            reached, dropped, late = await self._run(self.hub.group_send, group, entry)
+            sent, late = await self._run(self.hub.publish, group, sealed, idempotency_key)
+        if late:
+            await self._let_catch_up(late)
+        return sent
+
+    async def _let_catch_up(self, late: Late) -> None:
+        """Wait while consumers that were woken have had no turn: then a burst loses nothing."""
         while late:
-            # In this turn the woken readers make room; see Mailbox.offer.
             await cancel_shielded_checkpoint()
-            more, lost, late = await self._run(self.hub.offer, late, entry)
-            reached, dropped = reached + more, dropped + lost
-        return _sent((reached, dropped))
+            late = await self._run(self.hub.late, late)
+
+    async def history(
+        self, group: str, *, since: Position | str | None = None, limit: int | None = None
+    ) -> Replay:
+        asked = require_group_name(group), _position(since)
+        return await self._run(self.hub.histories.since, *asked, limit)
+
+    async def presence(self, group: str) -> dict[str, Info]:
+        return await self._run(self.hub.presence.members, require_group_name(group))
+
+    async def presence_count(self, group: str) -> int:
+        await self._let_catch_up(await self._run(self._attendance.tell))
+        return await self._run(self.hub.presence.count, require_group_name(group))
+
+    async def presence_follow(self, group: str, channel: str) -> None:
+        names = require_group_name(group), require_channel_name(channel)
+        await self._let_catch_up(await self._run(self._attendance.tell))
+        await self._run(self._attendance.follow, *names)
+
+    async def presence_unfollow(self, group: str, channel: str) -> None:
+        names = require_group_name(group), require_channel_name(channel)
+        await self._run(self._attendance.unfollow, *names)
 
     async def flush(self) -> None:
-        await self._run(self.hub.clear)
+        await self._run(self._clear)
+
+    def _clear(self) -> None:
+        self.hub.clear()
+        self._attendance.rest()
 
     async def _run(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a step of the hub in the loop of the consumers."""
-        home = self._home
-        if home is None or home.is_here:
-            return func(*args, **kwargs)
-        try:
-            return await home.call(func, *args, **kwargs)
-        except anyio.RunFinishedError:
-            self._forget_consumers()
-            return func(*args, **kwargs)
+        """Run a step of the hub: in the loop of the consumers or, where there is none, here."""
+        while True:
+            home = self._home
+            if home is not None:
+                if home.is_here:
+                    return func(*args, **kwargs)
+                try:
+                    return await home.call(func, *args, **kwargs)
+                except anyio.RunFinishedError:
+                    pass
+            with self._homeless:
+                if self._home == home:
+                    if home is not None:
+                        self._forget_consumers()
+                    return func(*args, **kwargs)
+            # Meanwhile a loop has taken it.
+
+    def _is_at_home(self) -> bool:
+        return self._home is not None and self._home.is_here and not self._home.is_over
 
     def _settle(self) -> None:
         """Make the running loop the consumers' one, or say why that cannot be."""
@@ -173,10 +264,18 @@ class InMemoryChannelLayer(BaseChannelLayer):
                 "this layer's consumers run in another event loop; give each loop its own "
                 "InMemoryChannelLayer, or share one through a server such as Valkey"
             )
-        self._forget_consumers()
-        self._home = here
+        with self._homeless:  # whoever uses the hub without a loop ends first
+            self._forget_consumers()
+            self._home = here
+        self._attendance.watch()
 
     def _forget_consumers(self) -> None:
-        """Let go of those that an event loop left behind when it ended."""
+        """Let go of what an event loop left behind when it ended."""
         for mailbox in self.hub.attached:
             self.hub.detach(mailbox)
+        self._attendance.rest()
+        self._home = None
+
+
+def _position(since: Position | str | None) -> Position | None:
+    return Position.parse(since) if isinstance(since, str) else since

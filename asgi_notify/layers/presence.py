@@ -3,11 +3,14 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, NamedTuple
 
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, InvalidMessage, InvalidName
 
-__all__ = ["GRACE", "Info", "Joined", "Left", "Presence"]
+__all__ = [
+    "GRACE", "Arrival", "Departure", "Info", "Presence", "require_info", "require_member",
+]  # fmt: skip
 
 GRACE = 5.0  # seconds; a page reload over a slow connection takes less
 
@@ -15,7 +18,21 @@ Info = Mapping[str, Any] | None
 """What a channel says of itself when it joins, such as the name of its user."""
 
 
-class Joined(NamedTuple):
+def require_member(member: object) -> str | None:
+    """Return the name of a member or None, or raise `InvalidName`."""
+    if member is None or (isinstance(member, str) and member):
+        return member
+    raise InvalidName(f"{member!r} cannot name a member: use text, such as str(user.id)")
+
+
+def require_info(info: object) -> Info:
+    """Return what a channel says of itself, or raise `InvalidMessage`."""
+    if info is None or isinstance(info, Mapping):
+        return info
+    raise InvalidMessage(f"info is a mapping, such as {{'name': 'Ada'}}, not {type(info).__name__}")
+
+
+class Arrival(NamedTuple):
     """A member came."""
 
     group: str
@@ -24,7 +41,7 @@ class Joined(NamedTuple):
     """What its channel says of itself."""
 
 
-class Left(NamedTuple):
+class Departure(NamedTuple):
     """A member is gone for good: its last channel left and none came back in time."""
 
     group: str
@@ -60,7 +77,7 @@ class Presence:
     def __init__(self, grace: float = GRACE, clock: Callable[[], float] = time.monotonic) -> None:
         if not (isinstance(grace, int | float) and grace >= 0):
             raise ConfigurationError(
-                f"grace is a number of seconds, 0 to tell leaves at once, not {grace!r}"
+                f"presence_grace is a number of seconds, 0 to tell leaves at once, not {grace!r}"
             )
         self._grace = grace
         self._clock = clock
@@ -70,7 +87,7 @@ class Presence:
 
     def join(
         self, group: str, channel: str, member: str | None = None, info: Info = None
-    ) -> Joined | None:
+    ) -> Arrival | None:
         """Put a channel into a group, and return what there is to tell of it.
 
         A channel that is in the group already has its info replaced. If it
@@ -96,7 +113,7 @@ class Presence:
         is_new = who not in entered.members
         entered.members[who] = entered.members.get(who, 0) + 1
         self._leaving.pop((group, who), None)
-        return Joined(group, who, info) if is_new else None
+        return Arrival(group, who, info) if is_new else None
 
     def leave(self, group: str, channel: str) -> None:
         """Take a channel out of a group; where it is not in it, nothing happens."""
@@ -109,13 +126,17 @@ class Presence:
             due = self._clock() + self._grace
             self._leaving[group, gone.member] = due, gone.info
 
-    def due(self) -> list[Left]:
-        """The leaves that are to be told now, in the order in which they came about."""
+    def due(self, limit: float = inf) -> list[Departure]:
+        """The leaves that are to be told now, in the order in which they came about.
+
+        Args:
+            limit: at most so many, the first of them.
+        """
         now = self._clock()
-        told = []
-        while (at := self.next_due) is not None and at <= now:
+        told: list[Departure] = []
+        while len(told) < limit and (at := self.next_due) is not None and at <= now:
             (group, member), (_, info) = self._leaving.popitem(last=False)
-            told.append(Left(group, member, info))
+            told.append(Departure(group, member, info))
             members = self._groups[group].members
             del members[member]
             if not members:

@@ -4,11 +4,13 @@ import importlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from ..exceptions import ConfigurationError, InvalidChannelLayerError
 from ..settings import Settings
 from .base import BaseChannelLayer
+from .history import History
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
@@ -31,7 +33,9 @@ def layer_from_url(url: str) -> BaseChannelLayer:
 
     ``memory://`` is the layer of a single process. Options follow as a query,
     with the names and units of the layer's own arguments:
-    ``memory://?capacity=500&expiry=30&overflow=drop_oldest&debug=1``.
+    ``memory://?capacity=500&expiry=30&overflow=drop_oldest&debug=1``. Groups
+    with a history are named by globs: ``history=user_*&history=order_*``, each
+    of ``history_size`` messages for ``history_ttl`` seconds.
 
     Raises:
         InvalidChannelLayerError: the scheme or an option is not known, or an
@@ -51,14 +55,23 @@ def layer_from_url(url: str) -> BaseChannelLayer:
             f"{url!r} names a place, but {parts.scheme}:// lives in this process; "
             f"leave {parts.netloc + parts.path!r} out"
         )
-    options = {}
+    options: dict[str, Any] = {}
+    globs: list[str] = []
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name == "history":
+            globs.append(text)
+            continue
         if name not in _OPTIONS:
-            raise InvalidChannelLayerError(
-                f"{url!r}: no option {name!r}; there are {', '.join(sorted(_OPTIONS))}"
-            )
+            known = ", ".join(sorted({"history", *_OPTIONS}))
+            raise InvalidChannelLayerError(f"{url!r}: no option {name!r}; there are {known}")
         options[name] = _read(url, name, text)
     try:
+        if globs:
+            options["history"] = _histories(globs, options)
+        elif kept := [name for name in ("history_size", "history_ttl") if name in options]:
+            raise ConfigurationError(
+                f"{kept[0]} of which groups? add history=, such as history=user_*"
+            )
         layer: BaseChannelLayer = _load(ENGINES[parts.scheme])(**options)
     except InvalidChannelLayerError:
         raise
@@ -72,7 +85,21 @@ _OPTIONS: dict[str, Callable[[str], object]] = {
     "expiry": float,
     "overflow": str,
     "debug": lambda text: _TRUE[text.lower()],
+    "history_size": int,
+    "history_ttl": float,
+    "history_groups": int,
+    "idempotency_window": float,
+    "presence_grace": float,
 }
+
+
+def _histories(globs: list[str], options: dict[str, Any]) -> dict[str, History]:
+    """What is kept of the groups of each glob; takes their size and time out of the options."""
+    if "" in globs:
+        raise ConfigurationError("history is a glob such as 'user_*', not ''")
+    given = {name: options.pop(f"history_{name}", None) for name in ("size", "ttl")}
+    history = History(**{name: value for name, value in given.items() if value is not None})
+    return dict.fromkeys(globs, history)
 
 
 def _read(url: str, name: str, text: str) -> object:

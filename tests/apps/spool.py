@@ -58,7 +58,9 @@ class SpoolLayer(BaseChannelLayer):
     async def send(self, channel: str, message: Message) -> None:
         self._is_not_there()
 
-    async def attach(self, prefix: str = "specific", overflow: Overflow | None = None) -> Mailbox:
+    async def attach(
+        self, prefix: str = "specific", overflow: Overflow | None = None, tell_gaps: bool = False
+    ) -> Mailbox:
         self._is_not_there()
 
     def detach(self, mailbox: Mailbox) -> None:
@@ -67,13 +69,28 @@ class SpoolLayer(BaseChannelLayer):
     async def new_channel(self, prefix: str = "specific") -> str:
         self._is_not_there()
 
-    async def group_add(self, group: str, channel: str) -> None:
+    async def group_add(self, group: str, channel: str, **more: object) -> NoReturn:
         self._is_not_there()
 
     async def group_discard(self, group: str, channel: str) -> None:
         self._is_not_there()
 
-    async def group_send(self, group: str, message: Message) -> NoReturn:
+    async def group_send(self, group: str, message: Message, **more: object) -> NoReturn:
+        self._is_not_there()
+
+    async def history(self, group: str, **more: object) -> NoReturn:
+        self._is_not_there()
+
+    async def presence(self, group: str) -> NoReturn:
+        self._is_not_there()
+
+    async def presence_count(self, group: str) -> NoReturn:
+        self._is_not_there()
+
+    async def presence_follow(self, group: str, channel: str) -> None:
+        self._is_not_there()
+
+    async def presence_unfollow(self, group: str, channel: str) -> None:
         self._is_not_there()
 
     async def flush(self) -> None:

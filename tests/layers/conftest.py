@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asgi_notify.layers import BaseChannelLayer, InMemoryChannelLayer, Mailbox, Overflow
+from asgi_notify.layers import BaseChannelLayer, History, InMemoryChannelLayer, Mailbox, Overflow
 
 from .tools import Clock
 
@@ -47,14 +47,24 @@ async def layer(make_layer: MakeLayer) -> BaseChannelLayer:
 
 
 @pytest.fixture
+async def kept(make_layer: MakeLayer) -> BaseChannelLayer:
+    """A layer that keeps five messages of each room and user for ten seconds."""
+    history = History(size=5, ttl=10)
+    return await make_layer(history={"room*": history, "user_*": history})
+
+
+@pytest.fixture
 async def attach(make_layer: MakeLayer) -> AsyncIterator[Attach]:
     """Attaches mailboxes, as consumers do, and detaches them before the layer is closed."""
     attached: list[tuple[BaseChannelLayer, Mailbox]] = []
 
     async def attach(
-        layer: BaseChannelLayer, *groups: str, overflow: Overflow | None = None
+        layer: BaseChannelLayer,
+        *groups: str,
+        overflow: Overflow | None = None,
+        tell_gaps: bool = False,
     ) -> Mailbox:
-        mailbox = await layer.attach(overflow=overflow)
+        mailbox = await layer.attach(overflow=overflow, tell_gaps=tell_gaps)
         attached.append((layer, mailbox))
         for group in groups:
             await layer.group_add(group, mailbox.channel)

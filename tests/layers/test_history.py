@@ -19,7 +19,8 @@ from hypothesis.stateful import (
 
 from asgi_notify.codec import FrozenMessage
 from asgi_notify.exceptions import ConfigurationError
-from asgi_notify.layers.history import LOOKS, Histories, History, Replay
+from asgi_notify.layers.history import LOOKS, Histories, History
+from asgi_notify.layers.results import Replay
 from asgi_notify.positions import Position
 
 from .tools import Clock
@@ -283,7 +284,7 @@ def test_limits_that_make_no_sense_are_refused(options: Any, sentence: str) -> N
 
 
 def test_no_groups_at_all_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="max_groups is a whole number above 0, not 0"):
+    with pytest.raises(ConfigurationError, match="history_groups is a whole number above 0, not 0"):
         Histories({}, max_groups=0)
 
 

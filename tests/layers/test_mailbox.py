@@ -1,13 +1,13 @@
 """One channel's queue by itself: its order, its bounds, its readers, its end."""
 
 import re
-from collections import Counter
 from math import inf
 
 import anyio
 import pytest
 
 from asgi_notify.exceptions import ChannelFull, ConfigurationError, LayerClosed
+from asgi_notify.layers.entries import Losses
 from asgi_notify.layers.mailbox import READ_AHEAD, Entry, Mailbox, Overflow, require_overflow
 
 from .tools import Clock, read
@@ -15,8 +15,8 @@ from .tools import Clock, read
 pytestmark = pytest.mark.anyio
 
 
-def make(capacity: int = 3, overflow: Overflow = "drop_newest") -> tuple[Mailbox, Counter[str]]:
-    drops: Counter[str] = Counter()
+def make(capacity: int = 3, overflow: Overflow = "drop_newest") -> tuple[Mailbox, Losses]:
+    drops = Losses()
     return Mailbox("box", capacity, overflow, drops, Clock()), drops
 
 
@@ -83,7 +83,7 @@ async def test_a_full_mailbox_asks_to_wait_for_a_reader_that_was_woken() -> None
     got: list[int] = []
 
     async def reader() -> None:
-        while len(got) < 2:
+        while len(got) < 3:
             got.append((await read(mailbox))["n"])
 
     async with anyio.create_task_group() as tasks:
@@ -91,10 +91,13 @@ async def test_a_full_mailbox_asks_to_wait_for_a_reader_that_was_woken() -> None
         await anyio.wait_all_tasks_blocked()
         assert mailbox.is_read
         assert mailbox.offer(entry(1)) is True
+        assert not mailbox.is_late
         assert mailbox.offer(entry(2)) is None
+        assert mailbox.is_late
         await anyio.wait_all_tasks_blocked()
-        assert mailbox.offer(entry(2)) is True
-    assert got == [1, 2]
+        assert not mailbox.is_late
+        assert mailbox.offer(entry(3)) is True
+    assert got == [1, 2, 3]
     assert not mailbox.is_read
     assert not drops
 

@@ -6,11 +6,11 @@ import anyio
 import pytest
 
 from asgi_notify.exceptions import LayerClosed, MisuseError
-from asgi_notify.layers import InMemoryChannelLayer, Mailbox, Sent
+from asgi_notify.layers import History, InMemoryChannelLayer, Mailbox, Sent
 from asgi_notify.types import Message
 from tests.loops import other_loop
 
-from .tools import drops, read, waiting
+from .tools import Clock, drops, read, waiting
 
 pytestmark = pytest.mark.anyio
 
@@ -211,3 +211,135 @@ async def test_a_publisher_needs_no_loop_of_consumers() -> None:
     await layer.send("work", number(2))
     assert [await layer.receive("work") for _ in range(2)] == [number(1), number(2)]
     await layer.close()
+
+
+# Leaves that are told when nobody asks.
+
+
+def leaves(mailbox: Mailbox) -> list[str]:
+    return [one["member"] for one in waiting(mailbox) if one["type"] == "presence.leave"]
+
+
+@pytest.mark.parametrize("first", BACKENDS)
+@pytest.mark.parametrize("second", BACKENDS)
+def test_a_leave_that_is_due_after_its_loop_has_ended_is_told_in_the_next(
+    first: str, second: str
+) -> None:
+    layer = InMemoryChannelLayer(presence_grace=0.05)
+
+    async def leave() -> None:
+        mailbox = await layer.attach()
+        await layer.group_add("room", mailbox.channel, member="ada")
+        layer.detach(mailbox)
+
+    async def watch() -> None:
+        mailbox = await layer.attach()
+        await layer.presence_follow("room", mailbox.channel)
+        with anyio.fail_after(5):
+            assert await layer.presence_count("room") in (0, 1)
+            while not leaves(mailbox) and await layer.presence_count("room"):
+                await mailbox.wait()
+        assert await layer.presence_count("room") == 0
+
+    anyio.run(leave, backend=first)
+    anyio.run(watch, backend=second)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loop_ends_although_a_leave_is_to_be_told_in_it(backend: str) -> None:
+    layer = InMemoryChannelLayer(presence_grace=0.01)
+
+    async def leave() -> None:
+        mailbox = await layer.attach()
+        await layer.group_add("room", mailbox.channel, member="ada")
+        layer.detach(mailbox)
+
+    threads = set(threading.enumerate())
+    anyio.run(leave, backend=backend)
+    for thread in set(threading.enumerate()) - threads:
+        if isinstance(thread, threading.Timer):
+            thread.join(5)
+            assert not thread.is_alive()
+    assert drops(layer) == {}
+
+
+async def test_a_closed_layer_has_no_timer_left() -> None:
+    threads = set(threading.enumerate())
+    async with InMemoryChannelLayer(presence_grace=1000) as layer:
+        mailbox = await layer.attach()
+        await layer.group_add("room", mailbox.channel, member="ada")
+        layer.detach(mailbox)
+    timers = [one for one in set(threading.enumerate()) - threads if "Timer" in type(one).__name__]
+    for timer in timers:
+        timer.join(5)
+        assert not timer.is_alive()
+
+
+async def test_without_a_loop_of_consumers_a_leave_is_told_when_presence_is_asked_for() -> None:
+    clock = Clock()
+    layer = InMemoryChannelLayer(presence_grace=5, clock=clock)
+    await layer.presence_follow("room", "work")
+    await layer.group_add("room", "tab", member="ada")
+    await layer.group_discard("room", "tab")
+    clock.move(5)
+    assert await layer.presence_count("room") == 0
+    assert (await layer.receive("work"))["type"] == "presence.join"
+    assert (await layer.receive("work"))["type"] == "presence.leave"
+
+
+def test_threads_that_publish_while_no_loop_has_the_layer_wait_for_each_other() -> None:
+    both_inside = threading.Barrier(2)
+    overlaps: list[bool] = []
+
+    def clock() -> float:  # which the layer asks in the middle of each step
+        try:
+            both_inside.wait(0.1)
+            overlaps.append(True)
+        except threading.BrokenBarrierError:
+            pass  # the other one did not come, now and whenever it is asked again
+        return 1000.0
+
+    layer = InMemoryChannelLayer(history={"room": History()}, clock=clock)
+    threads = [
+        threading.Thread(target=anyio.run, args=(layer.group_send, "room", number(n)))
+        for n in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not overlaps
+    assert len(anyio.run(layer.history, "room").messages) == 2
+
+
+async def test_more_leaves_than_are_told_in_one_go_are_all_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asgi_notify.layers.attendance.AT_ONCE", 2)
+    async with InMemoryChannelLayer(presence_grace=0.05) as layer:
+        watching = await layer.attach()
+        await layer.presence_follow("room", watching.channel)
+        members = [await layer.attach() for _ in range(7)]
+        for mailbox in members:
+            await layer.group_add("room", mailbox.channel, member=mailbox.channel)
+        for mailbox in members:
+            layer.detach(mailbox)
+        told: list[str] = []
+        with anyio.fail_after(5):
+            while len(told) < 7:
+                await watching.wait()
+                told += leaves(watching)
+        assert told == [mailbox.channel for mailbox in members]
+        layer.detach(watching)
+
+
+async def test_a_timer_that_rings_while_the_layer_is_flushed_does_nothing() -> None:
+    layer = InMemoryChannelLayer(presence_grace=1000)
+    mailbox = await layer.attach()
+    await layer.group_add("room", mailbox.channel, member="ada")
+    layer.detach(mailbox)
+    attendance = vars(layer)["_attendance"]
+    assert vars(attendance)["_alarm"] is not None
+    await layer.flush()
+    attendance._ring()
+    assert vars(attendance)["_alarm"] is None

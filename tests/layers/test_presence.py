@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from asgi_notify.exceptions import ConfigurationError
-from asgi_notify.layers.presence import Info, Joined, Left, Presence
+from asgi_notify.layers.presence import Arrival, Departure, Info, Presence
 
 from .tools import Clock
 
@@ -28,7 +28,7 @@ def make(grace: float = 5.0) -> tuple[Presence, Clock]:
 def test_the_first_channel_of_a_member_is_a_join_and_its_last_a_leave() -> None:
     presence, clock = make(grace=5.0)
     ada = {"name": "Ada"}
-    assert presence.join("room", "tab.1", "ada", ada) == Joined("room", "ada", ada)
+    assert presence.join("room", "tab.1", "ada", ada) == Arrival("room", "ada", ada)
     assert presence.join("room", "tab.2", "ada", {"name": "Ada", "tab": 2}) is None
     assert presence.count("room") == 1
     presence.leave("room", "tab.1")
@@ -38,7 +38,7 @@ def test_the_first_channel_of_a_member_is_a_join_and_its_last_a_leave() -> None:
     clock.move(4.5)
     assert presence.due() == []
     clock.move(0.5)
-    assert presence.due() == [Left("room", "ada", {"name": "Ada", "tab": 2})]
+    assert presence.due() == [Departure("room", "ada", {"name": "Ada", "tab": 2})]
     assert presence.due() == []
     assert presence.next_due is None
 
@@ -68,8 +68,8 @@ def test_whoever_is_back_after_the_leave_was_told_joins_again() -> None:
     presence.join("room", "old", "ada")
     presence.leave("room", "old")
     clock.move(5)
-    assert presence.due() == [Left("room", "ada", None)]
-    assert presence.join("room", "new", "ada") == Joined("room", "ada", None)
+    assert presence.due() == [Departure("room", "ada", None)]
+    assert presence.join("room", "new", "ada") == Arrival("room", "ada", None)
 
 
 def test_each_absence_has_its_own_time() -> None:
@@ -82,14 +82,14 @@ def test_each_absence_has_its_own_time() -> None:
     clock.move(4)
     assert presence.due() == []
     clock.move(1)
-    assert presence.due() == [Left("room", "ada", None)]
+    assert presence.due() == [Departure("room", "ada", None)]
 
 
 def test_without_grace_a_leave_is_told_at_once() -> None:
     presence, _ = make(grace=0)
     presence.join("room", "tab", "ada")
     presence.leave("room", "tab")
-    assert presence.due() == [Left("room", "ada", None)]
+    assert presence.due() == [Departure("room", "ada", None)]
 
 
 def test_leaves_are_told_in_their_order_and_per_group() -> None:
@@ -101,18 +101,18 @@ def test_leaves_are_told_in_their_order_and_per_group() -> None:
     presence.leave("b", "of ada")
     presence.leave("a", "of ada")
     clock.move(4)
-    assert presence.due() == [Left("a", "bob", None)]
+    assert presence.due() == [Departure("a", "bob", None)]
     clock.move(1)
-    assert presence.due() == [Left("b", "ada", None), Left("a", "ada", None)]
+    assert presence.due() == [Departure("b", "ada", None), Departure("a", "ada", None)]
 
 
 def test_a_channel_without_a_member_stands_for_itself() -> None:
     presence, clock = make(grace=5.0)
-    assert presence.join("room", "one") == Joined("room", "one", None)
-    assert presence.join("room", "two") == Joined("room", "two", None)
+    assert presence.join("room", "one") == Arrival("room", "one", None)
+    assert presence.join("room", "two") == Arrival("room", "two", None)
     presence.leave("room", "one")
     clock.move(5)
-    assert presence.due() == [Left("room", "one", None)]
+    assert presence.due() == [Departure("room", "one", None)]
     assert presence.members("room") == {"two": None}
 
 
@@ -142,9 +142,9 @@ def test_joining_again_replaces_the_info() -> None:
 def test_a_channel_may_pass_to_another_member() -> None:
     presence, clock = make(grace=5.0)
     presence.join("room", "tab", "guest", {"name": "a guest"})
-    assert presence.join("room", "tab", "ada") == Joined("room", "ada", None)
+    assert presence.join("room", "tab", "ada") == Arrival("room", "ada", None)
     clock.move(5)
-    assert presence.due() == [Left("room", "guest", {"name": "a guest"})]
+    assert presence.due() == [Departure("room", "guest", {"name": "a guest"})]
     assert presence.members("room") == {"tab": None}
 
 
@@ -186,7 +186,7 @@ def test_what_is_cleared_is_gone_without_a_word() -> None:
     clock.move(5)
     assert presence.due() == []
     assert presence.members("room") == {}
-    assert presence.join("room", "tab", "ada") == Joined("room", "ada", None)
+    assert presence.join("room", "tab", "ada") == Arrival("room", "ada", None)
 
 
 @pytest.mark.parametrize("grace", [-1, nan, "5", None])
@@ -228,7 +228,7 @@ class Visits(RuleBasedStateMachine):
             self.part(group, channel)
         self.present[group, channel] = who, info
         self.away.pop((group, who), None)
-        assert event == (None if (group, who) in self.told else Joined(group, who, info))
+        assert event == (None if (group, who) in self.told else Arrival(group, who, info))
         self.told.add((group, who))
 
     @rule(group=groups, channel=channels)
@@ -249,7 +249,7 @@ class Visits(RuleBasedStateMachine):
     @rule()
     def tell(self) -> None:
         expected = [
-            (since, Left(group, who, info))
+            (since, Departure(group, who, info))
             for (group, who), (since, info) in self.away.items()
             if since + 5.0 <= self.clock.now
         ]

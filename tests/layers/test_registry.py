@@ -51,6 +51,41 @@ def test_options_follow_as_a_query() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.anyio
+async def test_histories_are_named_by_globs_in_a_url() -> None:
+    layer = layer_from_url(
+        "memory://?history=user_*&history=order.*&history_size=2&history_ttl=1000&history_groups=2"
+    )
+    for group in ("user_1", "order.1", "plain"):
+        for n in range(3):
+            await layer.group_send(group, {"type": "number", "n": n})
+    kept = [len((await layer.history(group)).messages) for group in ("user_1", "order.1", "plain")]
+    assert kept == [2, 2, 0]
+    await layer.group_send("user_2", {"type": "number", "n": 1})
+    assert len((await layer.history("user_1")).messages) == 0, "one group too many"
+
+
+@pytest.mark.anyio
+async def test_the_default_layer_has_histories_for_users_alone(
+    layers: ChannelLayerManager,
+) -> None:
+    for group, is_kept in (("user_42", True), ("room", False)):
+        sent = await layers["default"].group_send(group, {"type": "number"})
+        assert (sent.position is not None) is is_kept
+
+
+@pytest.mark.anyio
+async def test_how_long_a_key_is_known_and_a_leave_waits_is_said_in_a_url() -> None:
+    layer = layer_from_url("memory://?presence_grace=0&idempotency_window=1e-9")
+    await layer.group_add("room", "work", member="ada")
+    await layer.group_discard("room", "work")
+    assert await layer.presence_count("room") == 0
+    await layer.group_add("room", "work")
+    for n in range(2):
+        await layer.group_send("room", {"type": "number", "n": n}, idempotency_key="k")
+    assert [(await layer.receive("work"))["n"] for _ in range(2)] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "value"), [("1", True), ("true", True), ("True", True), ("0", False), ("FALSE", False)]
 )
@@ -72,6 +107,15 @@ def test_debug_is_switched_on_and_off(text: str, value: bool) -> None:
         ("memory://?capacity=", "'' is no value for capacity"),
         ("memory://?capacity=0", "capacity is a number above 0, not 0"),
         ("memory://?debug=perhaps", "'perhaps' is no value for debug"),
+        ("memory://?history_size=5", "history_size of which groups. add history=, such as"),
+        ("memory://?history_ttl=5", "history_ttl of which groups. add history=, such as"),
+        ("memory://?history=", "history is a glob such as 'user_.', not ''"),
+        ("memory://?history=a*&history_size=0", "size is a whole number above 0, not 0"),
+        ("memory://?history=a*&history_size=1.5", "'1.5' is no value for history_size"),
+        ("memory://?history=a*&history_ttl=-1", "ttl is a number above 0"),
+        ("memory://?history_groups=0", "history_groups is a whole number above 0, not 0"),
+        ("memory://?idempotency_window=0", "idempotency_window is a number above 0"),
+        ("memory://?presence_grace=-1", "presence_grace is a number of seconds"),
         ("memory://?overflow=block", "overflow is one of disconnect, drop_oldest, drop_newest"),
     ],
 )

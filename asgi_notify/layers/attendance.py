@@ -1,0 +1,93 @@
+"""Who is told that somebody came to a group or left it."""
+
+from collections.abc import Callable
+from math import inf
+
+from ..codec import stamped
+from .alarm import Alarm
+from .hub import Hub, Late
+from .presence import Arrival, Departure, Info
+
+__all__ = ["Attendance"]
+
+AT_ONCE = 1000  # leaves told in one go; then the loop serves others
+
+
+class Attendance:
+    """The presence in the groups of a hub, as those learn of it who follow it.
+
+    A follower gets ``{"type": "presence.join" or "presence.leave", "group": ...,
+    "member": ..., "info": ...}``. It need not be in the group itself.
+
+    Args:
+        hub: whose groups; it sees to it that who leaves a group leaves its presence.
+        clock: tells the time in seconds, as the presence has it.
+        has_loop: whether the event loop that runs here and now is the one to be woken in.
+    """
+
+    def __init__(self, hub: Hub, clock: Callable[[], float], has_loop: Callable[[], bool]) -> None:
+        self._hub = hub
+        self._clock = clock
+        self._has_loop = has_loop
+        self._presence = hub.presence
+        self._alarm: Alarm | None = None  # for the next leave that is to be told
+
+    def join(self, group: str, channel: str, member: str | None, info: Info) -> Late:
+        """Count a channel of a group as present."""
+        late = self.tell()
+        if not self._hub.has_member(group, channel):
+            return late  # its consumer has left
+        arrival = self._presence.join(group, channel, member, info)
+        return late if arrival is None else [*late, *self._tell(arrival)]
+
+    def tell(self, limit: float = inf) -> Late:
+        """Tell of the members that left for good, at most so many."""
+        late: list[Late] = [self._tell(departure) for departure in self._presence.due(limit)]
+        return [mailbox for some in late for mailbox in some]
+
+    def follow(self, group: str, channel: str) -> None:
+        """Tell a channel from now on who comes to a group and who leaves it."""
+        self._hub.group_add(_followers(group), channel)
+
+    def unfollow(self, group: str, channel: str) -> None:
+        """Tell a channel no more."""
+        self._hub.group_discard(_followers(group), channel)
+
+    def watch(self) -> None:
+        """See to it that the next leave is told in time.
+
+        Without a loop it is told when the presence is asked for next.
+        """
+        due = self._presence.next_due
+        if due is not None and self._alarm is None and self._has_loop():
+            self._alarm = Alarm(self._ring)
+            self._alarm.set(max(0.0, due - self._clock()))
+
+    def rest(self) -> None:
+        """Wait for no leave any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _ring(self) -> None:
+        """Tell what is due, and let the followers read, so that many leaves lose none."""
+        if self._alarm is None:
+            return  # it was cancelled while it rang
+        for _ in range(AT_ONCE):
+            due = self._presence.next_due
+            if due is None or due > self._clock() or self.tell(1):
+                break
+        if (due := self._presence.next_due) is None:
+            self._alarm = None
+        else:
+            self._alarm.set(max(0.0, due - self._clock()))
+
+    def _tell(self, event: Arrival | Departure) -> Late:
+        kind = "presence.join" if isinstance(event, Arrival) else "presence.leave"
+        message = {"type": kind, **event._asdict()}
+        return self._hub.publish(_followers(event.group), stamped(message, event.group))[1]
+
+
+def _followers(group: str) -> str:
+    """The group of those who follow it; none of the application's has such a name."""
+    return f"{group}!presence"

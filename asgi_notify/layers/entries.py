@@ -1,0 +1,123 @@
+"""What waits in one channel's queue, and how a loss is told and counted."""
+
+import sys
+from collections import Counter, deque
+from math import inf
+from typing import NamedTuple
+
+from ..codec import FrozenMessage
+from ..types import Event, Message
+
+__all__ = [
+    "GAP",
+    "MAX_COUNTED",
+    "OTHERS",
+    "Entry",
+    "FromClient",
+    "Gap",
+    "Losses",
+    "Replayed",
+    "is_of_history",
+    "note",
+]
+
+GAP = "group.gap"  # the type of the message that tells of a loss
+
+MAX_COUNTED = 1000  # groups and reasons; a table for people to read
+
+OTHERS = "*"  # stands for the groups that came too late to be counted; no group has this name
+
+
+class Entry(NamedTuple):
+    """What waits in a mailbox: one object for all the mailboxes of a group."""
+
+    expires_at: float
+    """On the mailbox's clock, in seconds; infinity for what the client itself sent."""
+    message: Message | Event
+
+    @property
+    def is_from_client(self) -> bool:
+        """Whether the connection's own client sent it, rather than the layer."""
+        return self.expires_at == inf
+
+    @property
+    def group(self) -> str | None:
+        """The group that it was sent to, or None."""
+        return getattr(self.message, "group", None)
+
+
+class FromClient(Entry):
+    """An event of the connection's own client, which may send another once it is read."""
+
+    __slots__ = ()
+
+
+class Replayed(Entry):
+    """A message out of a group's history, which takes no room of what is sent now."""
+
+    __slots__ = ()
+
+
+class Gap(Entry):
+    """Tells, in their place, of messages that were lost."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, group: str, reason: str, lost: int) -> "Gap":
+        """So many messages of a group, lost one after the other for one reason."""
+        message = FrozenMessage(type=GAP, group=group, reason=reason, lost=lost)
+        return cls(sys.float_info.max, message)  # it is small, and must not be lost itself
+
+    @property
+    def group(self) -> str:
+        """The group that lost them."""
+        group: str = self.message["group"]
+        return group
+
+
+def note(queue: deque[Entry], place: int, group: str, reason: str, lost: int) -> bool:
+    """Tell of a loss right before a place of a queue; return whether that took an entry more.
+
+    Gaps that stand side by side are one for each group and reason. So there are
+    never more than two for each group between two other entries.
+    """
+    at = place
+    while at and isinstance(queue[at - 1], Gap):
+        at -= 1
+        told = queue[at].message
+        if told["group"] == group and told["reason"] == reason:
+            queue[at] = Gap.of(group, reason, told["lost"] + lost)
+            return False
+    queue.insert(place, Gap.of(group, reason, lost))
+    return True
+
+
+def is_of_history(entry: Entry, group: str) -> bool:
+    """Whether an entry is, or tells of, what a group's history holds or held."""
+    if entry.group != group:
+        return False
+    return isinstance(entry, Gap) or getattr(entry.message, "position", None) is not None
+
+
+class Losses(Counter[str]):
+    """How many messages were lost, by reason.
+
+    Attributes:
+        by_group: the same by reason and group, for messages to groups. Once
+            `MAX_COUNTED` are told apart, the others are counted under `OTHERS`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_group: Counter[tuple[str, str]] = Counter()
+
+    def count(self, reason: str, group: str | None, lost: int = 1) -> None:
+        """Count a loss."""
+        self[reason] += lost
+        if group is None:
+            return
+        key = reason, group
+        if key not in self.by_group and len(self.by_group) >= MAX_COUNTED:
+            key = reason, OTHERS
+        self.by_group[key] += lost

@@ -1,0 +1,150 @@
+"""What is done with a user as a whole: found, and disconnected, on every transport."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from asgi_notify import (
+    AsyncSseConsumer,
+    AsyncWebsocketConsumer,
+    InMemoryChannelLayer,
+    InvalidName,
+    NotificationConsumer,
+    NotificationHttpConsumer,
+    URLRouter,
+    WebsocketConsumer,
+    async_to_sync,
+    channel_layers,
+    path,
+)
+from asgi_notify.layers import History
+from asgi_notify.testing import HttpCommunicator
+from asgi_notify.users import connections_of, disconnect_user, user_group
+from tests.consumers.harness import connected
+from tests.consumers.streams import REQUEST, streaming
+
+pytestmark = pytest.mark.anyio
+
+app = URLRouter([path("notifications/<int:room_name>/", NotificationConsumer)])
+over_http = URLRouter([path("notifications/<int:room_name>/", NotificationHttpConsumer)])
+
+
+@pytest.fixture
+def layer() -> Iterator[InMemoryChannelLayer]:
+    """A layer with histories, which the consumers find as the default one."""
+    layer = InMemoryChannelLayer(history={"user_*": History()})
+    old = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.set("default", old)
+
+
+async def of_user(layer: InMemoryChannelLayer, user: object, **more: Any) -> str:
+    mailbox = await layer.attach()
+    await layer.group_add(user_group(user), mailbox.channel, **more)
+    return mailbox.channel
+
+
+def test_a_users_group_is_named_after_it() -> None:
+    assert user_group(42) == "user_42"
+    assert user_group("ada") == "user_ada"
+    with pytest.raises(InvalidName):
+        user_group("a b")
+
+
+async def test_the_connections_of_a_user_are_listed(layer: InMemoryChannelLayer) -> None:
+    phone = await of_user(layer, 42, info={"device": "phone"})
+    desk = await of_user(layer, 42, member="42")
+    await of_user(layer, 43, member="43")
+    assert await connections_of(layer, 42) == {phone: {"device": "phone"}, desk: None}
+    assert await connections_of(layer, 44) == {}
+
+
+async def test_a_users_websockets_are_closed_and_nobody_elses(
+    layer: InMemoryChannelLayer,
+) -> None:
+    async with (
+        connected(app, "/notifications/42/") as first,
+        connected(app, "/notifications/42/") as second,
+        connected(app, "/notifications/43/") as other,
+    ):
+        sent = await disconnect_user(layer, 42, code=4401, reason="your session has ended")
+        assert (sent.reached, sent.dropped, sent.position) == (2, 0, None)
+        for connection in (first, second):
+            closed = await connection.receive_output()
+            assert closed["type"] == "websocket.close"
+            assert (closed["code"], closed["reason"]) == (4401, "your session has ended")
+        assert await other.receive_nothing(0.01)
+
+
+class Plain(AsyncWebsocketConsumer):
+    """Any WebSocket consumer of an application's own."""
+
+    groups = ("user_42",)
+
+
+class Threaded(WebsocketConsumer):
+    """The same with plain functions."""
+
+    groups = ("user_42",)
+
+
+@pytest.mark.parametrize("consumer", [Plain, Threaded])
+async def test_every_websocket_consumer_closes_when_it_is_told_to(
+    layer: InMemoryChannelLayer, consumer: type[Any]
+) -> None:
+    async with connected(consumer, "/") as client:
+        await disconnect_user(layer, 42)
+        closed = await client.receive_output()
+        assert (closed["type"], closed["code"]) == ("websocket.close", 4403)
+        assert closed["reason"] == "the server has ended this connection"
+
+
+async def test_who_comes_back_is_not_closed_again(layer: InMemoryChannelLayer) -> None:
+    start = (await layer.group_send("user_42", {"type": "send.notification", "data": 1})).position
+    await disconnect_user(layer, 42)
+    mailbox = await layer.attach()
+    assert (await layer.group_add("user_42", mailbox.channel, since=start)).replayed == 0
+
+
+async def test_a_script_can_disconnect_a_user(layer: InMemoryChannelLayer) -> None:
+    async with connected(Plain, "/") as client:
+        disconnect = async_to_sync(disconnect_user)
+        await anyio.to_thread.run_sync(disconnect, layer, 42)
+        assert (await client.receive_output())["type"] == "websocket.close"
+
+
+class Stream(AsyncSseConsumer):
+    """A stream of an application's own, which begins with an event."""
+
+    async def connect(self) -> None:
+        await self.channel_layer.group_add("user_42", self.channel_name)
+
+
+@pytest.mark.parametrize(
+    ("application", "where"), [(over_http, "/notifications/42/"), (Stream.as_asgi(), "/")]
+)
+async def test_a_users_streams_end(
+    layer: InMemoryChannelLayer, application: Any, where: str
+) -> None:
+    accept = (b"accept", b"text/event-stream")
+    async with streaming(application, accept, path=where) as wire:
+        assert (await disconnect_user(layer, 42)).reached == 1
+        await anyio.wait_all_tasks_blocked()
+        last = wire.sent[-1]
+        assert (last["type"], last["body"]) == ("http.response.body", b"")
+        assert last["more_body"] is False
+        assert not layer.hub.attached
+
+
+async def test_a_users_poll_is_refused(layer: InMemoryChannelLayer) -> None:
+    async with HttpCommunicator(over_http, "GET", "/notifications/42/") as poll:
+        await poll.send_input(REQUEST)
+        poll.sent_request = True
+        await anyio.wait_all_tasks_blocked()
+        await disconnect_user(layer, 42, reason="your session has ended")
+        response = await poll.get_response()
+    assert response["status"] == 403
+    assert json.loads(response["body"]) == {"error": "your session has ended"}
