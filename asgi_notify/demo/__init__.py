@@ -1,10 +1,10 @@
-"""Serves the demo page: every file of it, and the headers that keep it to itself.
+"""Serves the demo page and the JavaScript client: their files, and the headers of each.
 
 The page has no build step and takes nothing from elsewhere: ``index.html``
-says what there is, ``transports.js`` speaks WebSocket and server-sent events,
-``connection.js`` keeps one of these alive, ``room.js`` draws one room, and
-``page.js`` opens and closes rooms. All of its addresses are relative, so that it
-works under any prefix that ends with a slash.
+says what there is, ``room.js`` draws one room, and ``page.js`` opens and closes
+rooms and holds the client, which is the package's ``js/asgi-notify.js``. All of
+its addresses are relative, so that it works under any prefix that ends with a
+slash.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from ..exceptions import MethodNotAllowed, NoRouteFound
 from ..routing.entries import path
 from ..types import Event, Headers, Receive, Scope, Send
 
-__all__ = ["SECURITY_HEADERS", "File", "urlpatterns"]
+__all__ = ["PUBLIC_HEADERS", "SECURITY_HEADERS", "File", "urlpatterns"]
 
 _POLICY = (
     "default-src 'none'",
@@ -50,7 +50,16 @@ _TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml; charset=utf-8",
+    "ts": "text/plain; charset=utf-8",  # as "video/mp2t", browsers would not show it
 }
+
+
+PUBLIC_HEADERS: Headers = [
+    (b"access-control-allow-origin", b"*"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"x-content-type-options", b"nosniff"),
+]
+"""What the client is sent with: it holds no secret, and pages of any origin may import it."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +72,12 @@ class File:
     Args:
         name: the file's name, whose ending decides its type.
         body: what it holds.
+        headers: sent with it, beside those that say what it is.
     """
 
     name: str
     body: bytes = field(repr=False)
+    headers: Headers = field(default_factory=lambda: SECURITY_HEADERS, repr=False)
 
     @cached_property
     def etag(self) -> str:
@@ -86,7 +97,7 @@ class File:
         headers = [
             (b"etag", self.etag.encode()),
             (b"cache-control", b"no-cache"),
-            *SECURITY_HEADERS,
+            *self.headers,
         ]
         if self._is_known(header(scope, b"if-none-match")):
             return _not_modified(headers)
@@ -110,13 +121,24 @@ def _not_modified(headers: Headers) -> list[Event]:
     ]
 
 
+_PAGE = ("page.css", "page.js", "room.js", "mark.svg")
+_CLIENT = ("asgi-notify.js", "asgi-notify.d.ts")
+
+
 def _read(name: str) -> File:
+    if name in _CLIENT:
+        return File(
+            name,
+            files("asgi_notify").joinpath("js", name).read_bytes(),
+            PUBLIC_HEADERS,
+        )
     return File(name, files(__name__).joinpath(name).read_bytes())
 
 
-_ASSETS = ("page.css", "page.js", "room.js", "connection.js", "transports.js", "mark.svg")
-
 # Each file is a route of its own, read when the module is imported. No request
 # ever names a file, so that there is no way out of this folder.
-urlpatterns = [path("", _read("index.html")), *(path(name, _read(name)) for name in _ASSETS)]
-"""The routes of the page, for ``include("asgi_notify.demo")`` in any router."""
+urlpatterns = [
+    path("", _read("index.html")),
+    *(path(name, _read(name)) for name in (*_PAGE, *_CLIENT)),
+]
+"""The routes of the page and the client, for ``include("asgi_notify.demo")`` in any router."""

@@ -1,10 +1,17 @@
 /** The page: which rooms are open, and over what, the key to publish with, what is said aloud. */
 
-import { Room } from "./room.js";
-import { Socket, Stream } from "./transports.js";
+import { connect } from "./asgi-notify.js";
+import { Room, labelOf } from "./room.js";
 
-// As the address and the form name them.
-const TRANSPORTS = { __proto__: null, websocket: Socket, sse: Stream };
+// As the address and the form name them: which the client may use, and how many rooms fit.
+const TRANSPORTS = {
+  __proto__: null,
+  websocket: { transports: ["websocket", "sse", "poll"], maxRooms: 12 }, // no link opens hundreds
+  // Over HTTP/1.1 a browser keeps six connections to a server, in all its tabs
+  // together. A stream holds one for good; sending and the page itself need some, too.
+  sse: { transports: ["sse"], maxRooms: 4 },
+  poll: { transports: ["poll"], maxRooms: 12 },
+};
 const KEY = `asgi_notify key ${location.pathname}`;
 const SPEAK_EVERY = 1_000; // ms, so that a burst is one sentence
 
@@ -25,9 +32,9 @@ function objection(text) {
   if (text.trim() === "") return "Type a room number, such as 42.";
   const number = roomNumber(text);
   if (number === null) return `A room is a number of up to 18 digits; “${text.trim()}” is not.`;
-  const { maxRooms, label } = TRANSPORTS[transport];
+  const { maxRooms } = TRANSPORTS[transport];
   const isFull = rooms.size >= maxRooms && !rooms.has(number);
-  return isFull ? `${maxRooms} rooms are open, as many as fit over ${label}. Close one first.` : "";
+  return isFull ? `${maxRooms} rooms are open, as many as fit over ${labelOf(transport)}. Close one first.` : "";
 }
 
 function showError(field, text) {
@@ -42,9 +49,10 @@ function openRoom(text) {
   if (error) return null;
   const number = roomNumber(text);
   if (!rooms.has(number)) {
-    const room = new Room(number, TRANSPORTS[transport], surroundings);
+    const room = new Room(number, surroundings);
     rooms.set(number, room);
     byId("main").append(room.element);
+    join(room);
     roomsChanged();
   }
   return rooms.get(number);
@@ -78,19 +86,21 @@ byId("open").onsubmit = (event) => {
 // The transport, of all rooms
 
 /** What is wrong with having the open rooms over this one, as a sentence, or "". */
-function objectionTo({ maxRooms, label }) {
+function objectionTo(name) {
+  const { maxRooms } = TRANSPORTS[name];
   const surplus = rooms.size - maxRooms;
   if (surplus <= 0) return "";
+  const label = labelOf(name);
   return `Only ${maxRooms} rooms fit over ${label}, and ${rooms.size} are open. Close ${surplus} first.`;
 }
 
 function connectOver(name) {
-  const error = objectionTo(TRANSPORTS[name]);
+  const error = objectionTo(name);
   showError("transport", error);
   if (!error && name !== transport) {
     transport = name;
     showError("number", ""); // what did not fit may fit now
-    for (const room of rooms.values()) room.connectOver(TRANSPORTS[name]);
+    reconnectAll();
     roomsChanged();
   }
   byId(transport).checked = true;
@@ -101,6 +111,84 @@ byId("transport").onchange = (event) => {
   byId(transport).focus(); // back to the one that stays
 };
 byId("transport").form.onsubmit = (event) => event.preventDefault(); // by Enter
+
+// The connection, one for all rooms
+
+let client = null; // made for the first room
+let lastState = null;
+let isCut = false;
+const tally = { replayed: 0, gaps: 0 };
+
+/** A frame whose data keeps its digits where the browser can: 12345678901234567890 is none of its own. */
+function readExactly(text) {
+  const frame = JSON.parse(text);
+  if (!JSON.rawJSON) return frame;
+  const keep = (_, value, at) =>
+    typeof value === "number" && at?.source ? JSON.rawJSON(at.source) : value;
+  const exact = JSON.parse(text, keep);
+  const all = (one) => one?.frames ?? [one];
+  all(frame).forEach((each, index) => {
+    if (each?.type === "notification") each.data = all(exact)[index].data;
+  });
+  return frame;
+}
+
+function makeClient() {
+  const { transports } = TRANSPORTS[transport];
+  const made = connect("notifications/", { transports, parse: readExactly });
+  const roomOf = ({ group }) => rooms.get(group?.replace("user_", ""));
+  const listen = (name, listener) => made.addEventListener(name, ({ detail }) => {
+    if (made === client) listener(detail);
+  });
+  listen("state", (detail) => {
+    lastState = detail;
+    showCut(detail);
+    for (const room of rooms.values()) room.stateChanged(detail);
+  });
+  listen("subscribed", (detail) => roomOf(detail)?.subscribed(made.transport));
+  listen("recovered", (detail) => {
+    tally.replayed += detail.replayed;
+    roomOf(detail)?.recovered(detail);
+    showTally();
+  });
+  listen("gap", (detail) => {
+    tally.gaps += 1;
+    roomOf(detail)?.gap(detail);
+    showTally();
+  });
+  listen("error", (detail) => roomOf(detail)?.refused(detail));
+  return made;
+}
+
+function join(room) {
+  client ??= makeClient();
+  room.join(client);
+  const { state, transport: over } = client;
+  room.stateChanged(lastState ?? { state, transport: over, retryIn: null, reason: "" });
+}
+
+/** All rooms go over to another client, each from where it stands. */
+function reconnectAll() {
+  client?.close();
+  client = lastState = null;
+  for (const room of rooms.values()) join(room);
+}
+
+/** No attempt is due: it was cut by hand. */
+function showCut({ state, retryIn }) {
+  isCut = state === "waiting" && retryIn === null;
+  byId("cut").textContent = isCut ? "Connect again" : "Cut the connection";
+}
+
+byId("cut").onclick = () => {
+  if (isCut) client?.reconnect();
+  else client?.disconnect();
+};
+
+function showTally() {
+  byId("replayed").textContent = tally.replayed;
+  byId("gaps").textContent = tally.gaps;
+}
 
 // The address of the page names the rooms and the transport, so that reloading and
 // sharing it works.
@@ -208,17 +296,11 @@ const surroundings = {
 
 // The world outside
 
-function checkRooms() {
-  for (const room of rooms.values()) room.check();
-}
-
-addEventListener("online", checkRooms);
 addEventListener("hashchange", obeyAddress);
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   unseen = 0;
   showUnseen();
-  checkRooms();
 });
 setInterval(() => rooms.forEach((room) => room.tick()), 250);
 

@@ -1,12 +1,22 @@
-/** One room on the page: its connection, what arrived in it, and the form that sends to it. */
-
-import { Connection } from "./connection.js";
+/** One room on the page: its subscription, what arrived in it, and the form that sends to it. */
 
 const MAX_ENTRIES = 200; // per room; older ones leave the page
 const SEND_TIMEOUT = 10_000; // ms; where streams hold all of a browser's connections, it never begins
 
 const UNSENT = "The server cannot be reached; nothing was sent.";
 const UNSURE = "The server did not answer in time; it may have been sent all the same.";
+
+/** What the reasons of a gap mean to the one who looks at the page. */
+const GAPS = {
+  unrecovered: "the server kept none so far back",
+  full: "this page read too slowly",
+  expired: "they were too old when their turn came",
+};
+
+const LABELS = { websocket: "WebSocket", sse: "Server-Sent Events", poll: "polling" };
+
+/** How the page writes a transport's name. */
+export const labelOf = (transport) => LABELS[transport];
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
@@ -29,13 +39,6 @@ function readable(text) {
   }
 }
 
-/** True if the server answers at all, whatever it answers. */
-function isServerUp() {
-  if (!navigator.onLine) return Promise.resolve(false);
-  const options = { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(5_000) };
-  return fetch(".", options).then(() => true, () => false);
-}
-
 async function post(url, headers, body) {
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(), SEND_TIMEOUT);
@@ -48,58 +51,47 @@ async function post(url, headers, body) {
 
 export class Room {
   #page;
-  #connection;
-  #transport;
+  #client;
+  #subscription = null;
+  #until = null; // the next attempt, in ms since 1970
   #dropped = 0;
   #wasConnected = false;
   #isAway = false;
 
   /**
    * `page` is what a room needs of the page around it: `key`, `askForKey(then)`,
-   * `announce(text)`, `noticed(room, text)` and `closed(room)`. `Transport` is a
-   * class of transports.js.
+   * `announce(text)`, `noticed(room, text)` and `closed(room)`.
    */
-  constructor(number, Transport, page) {
+  constructor(number, page) {
     this.number = number;
+    this.group = `user_${number}`;
     this.#page = page;
     // Relative to the page, so that it works under any prefix.
     this.url = new URL(`notifications/${number}/`, new URL(".", location.href));
     this.#build();
-    this.connectOver(Transport);
   }
 
-  /** Connect over this transport, and over no other. */
-  connectOver(Transport) {
-    this.#connection?.close();
-    this.#transport = Transport.label;
-    this.#find(".over").textContent = `over ${Transport.label}`;
-    this.#find(".why").textContent = "";
-    this.#connection = new Connection(Transport, this.url, {
-      state: () => this.#stateChanged(),
-      text: (text) => this.#arrived(text),
-      isServerUp,
-    });
-    this.#connection.open();
+  /** Have the notifications brought by this client, from where another one left off. */
+  join(client) {
+    const since = this.#subscription?.position;
+    const arrived = ({ data }) => this.#arrived(typeof data === "string" ? data : JSON.stringify(data));
+    this.#client = client;
+    this.#subscription = client.subscribe(this.group, arrived, { since });
   }
 
   focus() {
     this.#find("h2").focus();
   }
 
-  check() {
-    this.#connection.check();
-  }
-
   close() {
-    this.#connection.close();
+    this.#subscription.unsubscribe();
     this.element.remove();
   }
 
   /** Bring the words on the page up to the second. */
   tick() {
-    const { name, until } = this.#connection.state;
-    if (name !== "waiting") return;
-    const seconds = Math.max(0, Math.ceil((until - Date.now()) / 1000));
+    if (this.#until === null) return;
+    const seconds = Math.max(0, Math.ceil((this.#until - Date.now()) / 1000));
     this.#find(".state-text").textContent = `Reconnecting in ${seconds} s`;
   }
 
@@ -129,7 +121,7 @@ export class Room {
     this.showCommand();
 
     this.#find(".close").onclick = () => this.#page.closed(this);
-    this.#find(".retry").onclick = () => this.#connection.open();
+    this.#find(".retry").onclick = () => this.#client.reconnect();
     this.#find(".copy").onclick = () => this.#copyCommand();
     this.#find(".send").onsubmit = (event) => {
       event.preventDefault();
@@ -139,40 +131,64 @@ export class Room {
 
   // The connection
 
-  #stateChanged() {
-    const { name, why } = this.#connection.state;
-    this.element.dataset.state = name;
-    this.#find(".retry").hidden = name !== "waiting";
-    if (why) this.#find(".why").textContent = why;
-    // The reason stays while a new attempt is made, so that the page does not jump.
-    this.#find(".why").hidden = name === "connected" || !this.#find(".why").textContent;
-    if (name === "connecting") this.#find(".state-text").textContent = "Connecting";
-    if (name === "connected") this.#connected();
-    if (name === "waiting") this.tick();
-    if (name === "waiting" && why && !this.#isAway) this.#away(why);
+  /** The client is in this state now; `subscribed` follows where that is "open". */
+  stateChanged({ state, transport, retryIn, reason }) {
+    if (state === "open" || this.#subscription.state === "refused") return;
+    this.#until = retryIn === null ? null : Date.now() + retryIn * 1000;
+    this.#find(".over").textContent = `over ${labelOf(transport)}`;
+    if (state === "connecting") this.#enter("connecting", "Connecting");
+    if (state === "closed") return this.refused({ message: reason });
+    if (state !== "waiting") return;
+    const isCut = retryIn === null;
+    this.#enter("waiting", "Cut off", isCut ? "What is sent now is kept until it is back." : reason);
+    this.tick();
+    if (!this.#isAway) this.#away(isCut ? "The connection was cut." : reason);
   }
 
-  #connected() {
+  subscribed(transport) {
     const now = new Date();
-    this.#find(".state-text").textContent = `Connected since ${clock.format(now)}`;
-    this.#find(".why").textContent = "";
-    const text = this.#wasConnected
-      ? `Connected again, over ${this.#transport}. What was sent in between is not shown.`
-      : `Connected over ${this.#transport}.`;
+    this.#enter("connected", `Connected since ${clock.format(now)}`);
+    this.#find(".over").textContent = `over ${labelOf(transport)}`;
+    const again = this.#wasConnected ? " again," : "";
     this.#wasConnected = true;
     this.#isAway = false;
-    this.#note(text, now);
+    this.#note(`Connected${again} over ${labelOf(transport)}.`, now);
+  }
+
+  recovered({ replayed }) {
+    if (replayed) this.#note(`Nothing is missing: ${plural(replayed, "notification")} replayed.`);
+  }
+
+  gap({ reason, lost }) {
+    const what = lost === null ? "Notifications may be" : `${plural(lost, "notification")} may be`;
+    this.#note(`${what} missing here: ${GAPS[reason] ?? reason}.`, new Date(), "gap");
+  }
+
+  refused({ message, code }) {
+    if (code === "no_answer") return this.#enter("connecting", "Connecting", message);
+    this.#until = null;
+    this.#enter("refused", "Refused", message);
+    if (!this.#isAway) this.#away(message);
+  }
+
+  /** The reason stays while a new attempt is made, so that the page does not jump. */
+  #enter(state, text, why = null) {
+    this.element.dataset.state = state;
+    this.#find(".state-text").textContent = text;
+    this.#find(".retry").hidden = !["waiting", "refused"].includes(state);
+    if (why !== null || state === "connected") this.#find(".why").textContent = why ?? "";
+    this.#find(".why").hidden = !this.#find(".why").textContent;
   }
 
   /** Told once, however many attempts follow. */
   #away(why) {
     this.#isAway = true;
-    this.#note(`${why} Reconnecting.`, new Date());
+    this.#note(why);
   }
 
-  #note(text, time) {
+  #note(text, time = new Date(), kind = "") {
     const item = this.#add(time);
-    item.className = "note";
+    item.className = `note ${kind}`.trim();
     item.append(text);
     this.#page.announce(`Room ${this.number}: ${text}`);
   }
@@ -229,10 +245,11 @@ export class Room {
     } catch (error) {
       return { text: error.name === "AbortError" ? UNSURE : UNSENT };
     }
-    const { reached, error } = await response.json().catch(() => ({}));
+    const { reached, position, error } = await response.json().catch(() => ({}));
     if (response.status === 401) this.#page.askForKey(() => this.#send());
     if (!response.ok) return { text: error ?? `The server answered ${response.status}.` };
-    const text = reached ? `Reached ${plural(reached, "connection")}.` : "Nobody was connected.";
+    const kept = position ? " It is kept for those who come back." : "";
+    const text = reached ? `Reached ${plural(reached, "connection")}.` : `Nobody was connected.${kept}`;
     return { reached, text };
   }
 

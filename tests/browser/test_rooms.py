@@ -100,7 +100,7 @@ def test_only_the_newest_notifications_stay(tabs: Tabs, server: Server) -> None:
     page.goto(server.http + "/#rooms=42")
     connected(page, 42)
     for number in range(205):
-        wire.connections[0].send(f"number {number};")
+        wire.notify(42, f"number {number};")
     see(room(page, 42), "The newest 200 are shown; 6 older left the page.")  # one is "Connected."
     assert room(page, 42).get_by_role("listitem").count() == 200
     see(entry(page, 42, "number 204;"))

@@ -1,5 +1,6 @@
-"""That the demo page does over server-sent events what it does over a WebSocket."""
+"""That the demo page does over server-sent events and polls what it does over a WebSocket."""
 
+import json
 import re
 import time
 from typing import TYPE_CHECKING
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 SSE = "Server-Sent Events"
+OVER = {"Polling": "polling"}  # within a sentence
 FOUR = "/#rooms=64,65,66,67&transport=sse"
 
 
 def switch(page: "Page", transport: str, *numbers: int) -> None:
     page.get_by_role("radio", name=transport).check()
     for number in numbers:
-        see(room(page, number), f"over {transport}")
+        see(room(page, number), f"over {OVER.get(transport, transport)}")
     connected(page, *numbers)
 
 
@@ -55,11 +57,14 @@ def test_the_transport_is_chosen_by_keyboard_and_kept_in_the_address(
     page.keyboard.press("ArrowDown")
     see(room(page, 60).locator(".over"), f"over {SSE}")
     see(entry(page, 60, f"Connected again, over {SSE}."))
+    page.keyboard.press("ArrowDown")
+    see(entry(page, 60, "Connected again, over polling."))
+    page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     assert page.url.endswith("/#rooms=60&transport=sse")
     page.reload()
     see(entry(page, 60, f"Connected over {SSE}."))
-    assert radio.last.is_checked()
+    assert radio.nth(1).is_checked()
     page.get_by_role("button", name="Close room 60").click()
     assert page.url.endswith("/#transport=sse")
     for address in ("#rooms=61&transport=pigeon", "#rooms=62&transport=constructor"):
@@ -84,7 +89,7 @@ def test_what_is_sent_arrives_in_its_room_whatever_it_is(server: Server, tabs: T
         "pong",
         '{\n  "paid": true,\n  "name": "Zoë"\n}',
         "żółć 🐎 \u0000 data: x",
-        "one\ntwo\nthree\nfour\n\n five: \u2028six",
+        "one\r\ntwo\rthree\nfour\n\n five: \u2028six",
     ]
     assert entry(page, 62, "pong").count() == 0
     send(page, 62, "from the page")
@@ -94,7 +99,7 @@ def test_what_is_sent_arrives_in_its_room_whatever_it_is(server: Server, tabs: T
 
 def test_switching_leaves_one_connection_and_no_other(server: Server, tabs: Tabs) -> None:
     page = connected(tabs.open(server.http + "/#rooms=63,70"), 63, 70)
-    for transport in (SSE, "WebSocket", SSE):
+    for transport in (SSE, "WebSocket", "Polling", SSE):
         switch(page, transport, 63, 70)
         for number in (63, 70):
             alone(server, number, f"last over {transport}")
@@ -149,7 +154,6 @@ def test_more_streams_than_a_browser_has_connections_are_explained(
     first.clock.run_for(60_000)  # a stream is asked for nothing, and is not given up
     connected(first, 64, 65, 66, 67)
     first.close()
-    second.evaluate("dispatchEvent(new Event('online'))")  # rather than wait for its clock
     connected(second, 64, 65, 66, 67)
 
 
@@ -162,17 +166,20 @@ def test_a_stream_that_ends_comes_back_at_the_time_of_the_page_not_of_the_browse
     def take(route: "Route") -> None:
         nonlocal streams
         streams += 1
-        body = f"retry: 1\n\ndata: number {streams}\n\n"
+        subscribed = {"type": "subscribed", "position": "aaaaaaaa-1", "recovered": streams > 1}
+        told = {"type": "notification", "id": f"aaaaaaaa-{streams + 1}", "data": f"no. {streams}"}
+        frames = [json.dumps({**frame, "group": "user_42"}) for frame in (subscribed, told)]
+        body = "retry: 1\n\n" + "".join(f"data: {frame}\n\n" for frame in frames)
         route.fulfill(status=200, content_type="text/event-stream", body=body)
 
     page.route(re.compile("/notifications/"), take)
-    page.add_init_script("Math.random = () => 0")  # the shortest wait of each range
+    page.add_init_script("Math.random = () => 1")  # the longest wait of each range
     stop_clock(page)
     page.goto(server.http + "/#rooms=42&transport=sse")
     for number, wait in enumerate((500, 1_000, 2_000), start=1):
-        see(entry(page, 42, f"number {number}"))
+        see(entry(page, 42, f"no. {number}"))
         see(room(page, 42), f"Reconnecting in {-(-wait // 1000)} s")
         page.clock.run_for(wait - 1)
         assert streams == number
         page.clock.run_for(1)
-    see(entry(page, 42, "number 4"))
+    see(entry(page, 42, "no. 4"))

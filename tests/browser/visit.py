@@ -1,5 +1,6 @@
 """How a test visits the demo page: the server it comes from, the tabs, and what is looked for."""
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from tests.servers import Server
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, WebSocketRoute
 
-LOST = r"WebSocket connection to|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING"
+LOST = r"WebSocket connection to|ERR_CONNECTION_(REFUSED|RESET)|ERR_INCOMPLETE_CHUNKED_ENCODING"
 """What Chromium itself writes to the console of a page whose server is away."""
 
 
@@ -89,20 +90,34 @@ class Tabs:
 
 
 class Wire:
-    """Stands where the server would, so that a test decides what a connection does."""
+    """Stands where the server would, so that a test decides what a connection does.
+
+    It welcomes every client, and lets it subscribe to every group.
+    """
 
     def __init__(self, page: "Page") -> None:
         self.connections: list[WebSocketRoute] = []
-        self.heard: list[str | bytes] = []
+        self.heard: list[dict[str, Any]] = []
         stop_clock(page)
         page.route_web_socket(re.compile("/notifications/"), self._take)
+
+    def send(self, **frame: object) -> None:
+        self.connections[-1].send(json.dumps(frame))
+
+    def notify(self, room: int, data: object) -> None:
+        self.send(type="notification", group=f"user_{room}", id=None, data=data)
 
     def _take(self, connection: "WebSocketRoute") -> None:
         self.connections.append(connection)
         connection.on_message(self._hear)
+        self.send(type="welcome", version=1, connection="c", ping_interval=25, pong_timeout=10)
 
-    def _hear(self, frame: str | bytes) -> None:
+    def _hear(self, text: str | bytes) -> None:
+        frame = json.loads(text)
         self.heard.append(frame)
+        if frame["type"] == "subscribe":
+            answer = {"position": frame.get("since", "aaaaaaaa-1"), "recovered": True}
+            self.send(**{**frame, "type": "subscribed", "replayed": 0, **answer})
 
 
 def stop_clock(page: "Page") -> None:

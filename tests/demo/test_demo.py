@@ -1,11 +1,11 @@
-"""The files of the demo page: what is served, with which headers, and what is not."""
+"""The files of the demo page and the client: what is served, with which headers, what is not."""
 
 import re
 from importlib.resources import files
 
 import pytest
 
-from asgi_notify.demo import SECURITY_HEADERS, urlpatterns
+from asgi_notify.demo import PUBLIC_HEADERS, SECURITY_HEADERS, urlpatterns
 from asgi_notify.routing import URLRouter, include, path
 from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
 
@@ -20,10 +20,20 @@ TYPES = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "room.js": "text/javascript; charset=utf-8",
-    "connection.js": "text/javascript; charset=utf-8",
-    "transports.js": "text/javascript; charset=utf-8",
     "mark.svg": "image/svg+xml; charset=utf-8",
 }
+
+CLIENT = {
+    "asgi-notify.js": "text/javascript; charset=utf-8",
+    "asgi-notify.d.ts": "text/plain; charset=utf-8",
+}
+
+ALL = {**TYPES, **CLIENT}
+
+
+def read(name: str) -> bytes:
+    folder = "js" if name in CLIENT else "demo"
+    return files("asgi_notify").joinpath(folder, name or "index.html").read_bytes()
 
 
 async def ask(where: str, method: str = "GET", app: URLRouter = PAGE, **headers: str) -> Response:
@@ -33,27 +43,35 @@ async def ask(where: str, method: str = "GET", app: URLRouter = PAGE, **headers:
     return response["status"], got, response["body"]
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", ALL)
 async def test_each_file_is_served_whole_with_its_type(name: str) -> None:
     status, headers, body = await ask("/" + name)
     assert status == 200
-    assert body == files("asgi_notify.demo").joinpath(name or "index.html").read_bytes()
-    assert headers["content-type"] == TYPES[name]
+    assert body == read(name)
+    assert headers["content-type"] == ALL[name]
     assert headers["content-length"] == str(len(body))
     assert headers["cache-control"] == "no-cache"
 
 
 def test_every_file_of_the_folder_is_served() -> None:
-    there = {item.name for item in files("asgi_notify.demo").iterdir()}
+    folders = [files("asgi_notify").joinpath(name) for name in ("demo", "js")]
+    there = {item.name for folder in folders for item in folder.iterdir()}
     served = {"index.html", *(entry.route for entry in urlpatterns if entry.route)}
     assert {name for name in there if not name.startswith("__")} == served
-    assert {entry.route for entry in urlpatterns} == set(TYPES)
+    assert {entry.route for entry in urlpatterns} == set(ALL)
 
 
 @pytest.mark.parametrize("name", TYPES)
 async def test_each_file_carries_the_security_headers(name: str) -> None:
     _, headers, _ = await ask("/" + name)
     for key, value in SECURITY_HEADERS:
+        assert headers[key.decode()] == value.decode()
+
+
+@pytest.mark.parametrize("name", CLIENT)
+async def test_the_client_may_be_imported_from_any_origin(name: str) -> None:
+    _, headers, _ = await ask("/" + name, origin="https://elsewhere.example")
+    for key, value in PUBLIC_HEADERS:
         assert headers[key.decode()] == value.decode()
 
 
@@ -70,7 +88,7 @@ async def test_the_policy_lets_in_nothing_from_elsewhere() -> None:
 
 def test_the_page_asks_for_nothing_from_elsewhere_and_holds_no_code() -> None:
     for entry in urlpatterns:
-        text = files("asgi_notify.demo").joinpath(entry.route or "index.html").read_text()
+        text = read(entry.route).decode()
         own = text.replace('xmlns="http://www.w3.org/2000/svg"', "")
         assert not re.search(r"https?://|url\(|@import", own), entry.route
     html = files("asgi_notify.demo").joinpath("index.html").read_text()
@@ -95,8 +113,8 @@ async def test_another_version_is_sent() -> None:
 
 
 async def test_every_file_has_a_tag_of_its_own() -> None:
-    tags = [(await ask("/" + name))[1]["etag"] for name in TYPES]
-    assert len(set(tags)) == len(TYPES)
+    tags = [(await ask("/" + name))[1]["etag"] for name in ALL]
+    assert len(set(tags)) == len(ALL)
 
 
 async def test_head_tells_the_length_and_sends_no_body() -> None:
@@ -128,5 +146,5 @@ async def test_a_websocket_to_the_page_is_refused() -> None:
 
 async def test_the_page_can_stand_under_a_prefix() -> None:
     app = URLRouter([path("notify/", include("asgi_notify.demo"))])
-    for name in TYPES:
+    for name in ALL:
         assert (await ask("/notify/" + name, app=app))[0] == 200

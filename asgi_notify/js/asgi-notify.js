@@ -1,0 +1,808 @@
+/**
+ * asgi_notify in a browser: notifications over a WebSocket, server-sent events or
+ * polls, through reconnects and restarts, and told of every gap.
+ *
+ *     import { connect } from "/asgi-notify.js";
+ *
+ *     const client = connect("/notifications/");
+ *     client.subscribe("user_42", ({ id, data }) => console.log(id, data));
+ *
+ * One file, no dependencies, no build step. From the top down: what decides and
+ * touches nothing, the three transports, and the client that puts them to work.
+ * All times are seconds.
+ */
+
+export const PROTOCOL = "asgi-notify.v1";
+
+const DEFAULTS = {
+  transports: ["websocket", "sse", "poll"],
+  backoff: { base: 0.5, factor: 2, max: 30 },
+  connectTimeout: 10,
+  pollTimeout: 25, // proxies commonly give up at 30 or 60
+  maxStreams: 4, // of the six connections that a browser keeps to a server over HTTP/1.1
+  climbAfter: 30,
+  parse: JSON.parse,
+  // The surroundings, so that a test can bring its own.
+  WebSocket: globalThis.WebSocket,
+  EventSource: globalThis.EventSource,
+  fetch: (...request) => globalThis.fetch(...request),
+  setTimeout: (...call) => globalThis.setTimeout(...call),
+  clearTimeout: (timer) => globalThis.clearTimeout(timer),
+  now: () => performance.now() / 1000, // goes on evenly, also where the clock is put right
+  random: Math.random,
+  window: globalThis,
+  document: globalThis.document,
+};
+
+const STEADY_AFTER = 5; // a connection that lasted this long ends a row of failures
+const CHECK_TIMEOUT = 5; // for the answer to a ping, where the connection is in doubt
+const MAX_CLIMB = 600;
+const SHORT_POLL = 1; // where groups take turns
+const IN_A_ROW = 2; // failures to open, until another transport is tried
+
+/** The end of what comes back by itself: trying again would be refused again. */
+const REFUSALS = new Map([
+  [4400, "bad_request"],
+  [4401, "unauthorized"],
+  [4403, "forbidden"],
+  [4404, "not_found"],
+  [4405, "not_found"],
+]);
+
+/** What a close code means to the one who looks at the page. */
+const REASONS = new Map([
+  [1001, "The server is shutting down."],
+  [1006, "The connection broke."],
+  [1009, "A message was too large."],
+  [1011, "The server failed."],
+  [1012, "The server is restarting."],
+  [1013, "This page read too slowly."],
+  [4408, "The server had no sign of this page."],
+]);
+
+const CROWDED =
+  "No answer came in time. A browser may keep no more than six connections to a server, " +
+  "in all its tabs together: use a WebSocket, or fewer streams.";
+
+const LABELS = { websocket: "a WebSocket", sse: "server-sent events", poll: "polls" };
+
+// What decides
+
+/** Seconds to wait after so many failures in a row: anything up to a limit that grows. */
+export function backoff(failures, { base, factor, max }, random = Math.random) {
+  return random() * Math.min(max, base * factor ** failures);
+}
+
+/** Whether a notification of this id is new to one who has read up to this position. */
+export function isAfter(id, position) {
+  const [one, other] = [id, position].map((text) => /^(.*)-([0-9]+)$/.exec(text ?? ""));
+  if (!one || !other || one[1] !== other[1]) return id !== position;
+  return Number(one[2]) > Number(other[2]);
+}
+
+const MOVES = {
+  connecting: { again: "connecting", opened: "open", lost: "waiting", ended: "closed" },
+  open: { again: "connecting", lost: "waiting", ended: "closed" },
+  waiting: { again: "connecting", lost: "waiting", ended: "closed" },
+  closed: { again: "connecting" },
+};
+
+/** The state that follows when this happens, or undefined where it cannot happen. */
+export const next = (state, happening) => MOVES[state][happening];
+
+/** Which of the transports is to be tried: the first that opens. */
+export class Ladder {
+  #names;
+  #rung = 0;
+  #failures = 0;
+
+  constructor(names) {
+    this.#names = names;
+  }
+
+  get name() {
+    return this.#names[this.#rung];
+  }
+
+  get first() {
+    return this.#names[0];
+  }
+
+  opened() {
+    this.#failures = 0;
+  }
+
+  /** It did not open. Behind the last comes the first: rather the server is away than all blocked. */
+  failed() {
+    this.#failures += 1;
+    if (this.#failures >= IN_A_ROW) this.down();
+  }
+
+  down() {
+    this.#failures = 0;
+    this.#rung = (this.#rung + 1) % this.#names.length;
+  }
+
+  top() {
+    this.#failures = 0;
+    this.#rung = 0;
+  }
+}
+
+/**
+ * How far one group was read, over all connections: what to ask for, what is a
+ * repeat, and what has to be told as a gap. `tell(name, detail)` gets it all.
+ */
+export class Reader {
+  state = "waiting"; // for the server's answer; then "live" or "refused"
+  #tell;
+  #wasLive = false;
+  #ref = null;
+  #since = null;
+
+  constructor(group, since, tell) {
+    this.group = group;
+    this.position = since ?? null;
+    this.#tell = tell;
+  }
+
+  /** The frame that asks for everything after the position. */
+  request(ref) {
+    this.state = "waiting";
+    this.#ref = ref;
+    this.#since = this.position;
+    const since = this.position === null ? {} : { since: this.position };
+    return { type: "subscribe", group: this.group, ...since, ref };
+  }
+
+  /** The connection is gone. */
+  lost() {
+    if (this.state === "live") this.state = "waiting";
+  }
+
+  subscribed({ ref, position = null, recovered = false, replayed = 0 }) {
+    if (ref !== this.#ref || this.state !== "waiting") return; // the answer to an earlier request
+    const isResumed = this.#since !== null && recovered;
+    const isMissing = !isResumed && (this.#since !== null || this.#wasLive);
+    if (!isResumed) this.position = position;
+    this.state = "live";
+    this.#wasLive = true;
+    this.#tell("subscribed", { group: this.group, position: this.position });
+    if (isResumed) this.#tell("recovered", { group: this.group, replayed });
+    if (isMissing) this.gap({ reason: "unrecovered" });
+  }
+
+  notification({ id = null, data }) {
+    // Before the answer, what stands ahead of the replay would make that look like a repeat.
+    if (this.state !== "live" || (id !== null && !isAfter(id, this.position))) return;
+    if (id !== null) this.position = id;
+    this.#tell("notification", { group: this.group, id, data });
+  }
+
+  /** A poll went as far as this, whether or not anything stood there. */
+  reached({ position }) {
+    this.position = position;
+  }
+
+  gap({ reason, lost = null }) {
+    this.#tell("gap", { group: this.group, reason, lost });
+  }
+
+  /** Whether the server says no for good; "failed" is worth another try. */
+  refused({ ref, code, message }) {
+    if (ref !== this.#ref || this.state !== "waiting") return false;
+    const isFinal = code !== "failed";
+    if (isFinal) this.state = "refused";
+    this.#tell("error", { group: this.group, code, message });
+    return !isFinal;
+  }
+}
+
+// The transports. Each is one attempt: it begins when it is made, takes the client's
+// frames by send(), and calls on.opened(), then on.frame(frame) for each of the
+// server's, and at its end on.lost(code, why). Once closed it calls nothing any more.
+
+class Socket {
+  #socket;
+  #isOpen = false;
+  #waiting = [];
+
+  constructor(url, options, on) {
+    const address = new URL(url);
+    address.protocol = address.protocol.replace("http", "ws");
+    this.#socket = new options.WebSocket(address.href, [PROTOCOL]);
+    this.#socket.onmessage = (event) => this.#heard(readFrame(event.data, options.parse), on);
+    this.#socket.onclose = (event) => on.lost(event.code, event.reason);
+  }
+
+  send(frame) {
+    if (this.#isOpen) this.#socket.send(JSON.stringify(frame));
+    else this.#waiting.push(frame);
+  }
+
+  close() {
+    this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close();
+  }
+
+  #heard(frame, on) {
+    if (frame === null) return;
+    if (frame.type === "welcome" && !this.#isOpen) {
+      this.#isOpen = true;
+      on.opened();
+      this.#waiting.splice(0).forEach((each) => this.send(each));
+    }
+    on.frame(frame);
+  }
+}
+
+/** One request for each group: what streams and polls share. */
+class OverHttp {
+  groups = new Map(); // group -> what this transport knows of it
+  url;
+  options;
+  on;
+  #isOpen = false;
+  #isClosed = false;
+
+  constructor(url, options, on) {
+    this.url = url;
+    this.options = options;
+    this.on = on;
+  }
+
+  send({ type, group, since, ref }) {
+    if (type === "subscribe") {
+      this.drop(group);
+      const entry = { group, since, ref };
+      this.groups.set(group, entry);
+      this.begin(entry);
+    }
+    if (type === "unsubscribe") this.drop(group);
+  }
+
+  close() {
+    this.#isClosed = true;
+    for (const group of [...this.groups.keys()]) this.drop(group);
+  }
+
+  /** Let go of a group; nothing more is heard of it. */
+  drop(group) {
+    this.groups.get(group)?.stop?.();
+    this.groups.delete(group);
+  }
+
+  isCurrent(entry) {
+    return !this.#isClosed && this.groups.get(entry.group) === entry;
+  }
+
+  address({ group, since }, more = {}) {
+    const address = new URL(this.url);
+    const query = { group, protocol: PROTOCOL, ...more };
+    if (since) query.since = since;
+    for (const [key, value] of Object.entries(query)) address.searchParams.set(key, value);
+    return address.href;
+  }
+
+  /** What the server says of one group; the first frame of all shows that it can be reached. */
+  heard(entry, frame) {
+    if (!this.#isOpen) {
+      this.#isOpen = true;
+      this.on.opened();
+    }
+    // A request is of one group alone, and its answers need not say which.
+    if (this.isCurrent(entry)) this.on.frame({ ...frame, group: entry.group, ref: entry.ref });
+  }
+
+  /** Ask once. A refusal is one of the group; any other failure is one of the transport. */
+  async ask(entry, timeout) {
+    const aborter = new AbortController();
+    entry.stop = () => aborter.abort();
+    const { setTimeout, clearTimeout, fetch, parse, connectTimeout } = this.options;
+    const timer = setTimeout(entry.stop, (timeout + connectTimeout) * 1000);
+    try {
+      const address = this.address(entry, { timeout });
+      const headers = { Accept: "application/json" };
+      const request = { headers, cache: "no-store", signal: aborter.signal };
+      const response = await fetch(address, request);
+      const answer = readFrame(await response.text(), parse);
+      if (!this.isCurrent(entry)) return null;
+      if (response.ok && answer !== null) return answer;
+      this.#failed(entry, 4000 + response.status, answer?.error);
+    } catch {
+      if (this.isCurrent(entry)) this.on.lost(1006);
+    } finally {
+      clearTimeout(timer);
+    }
+    return null;
+  }
+
+  #failed(entry, code, why) {
+    if (!REFUSALS.has(code)) return this.on.lost(1006, why);
+    const message = why ?? `The server refused ${entry.group}.`;
+    const { group, ref } = entry;
+    this.on.frame({ type: "error", code: REFUSALS.get(code), message, group, ref });
+    this.drop(group);
+    if (this.groups.size === 0) this.on.lost(code, message);
+  }
+}
+
+class Streams extends OverHttp {
+  begin(entry) {
+    const source = new this.options.EventSource(this.address(entry));
+    const { setTimeout, clearTimeout, connectTimeout } = this.options;
+    const timer = setTimeout(() => this.on.crowded(entry.group), connectTimeout * 1000);
+    let wasHeard = false;
+    entry.stop = () => {
+      clearTimeout(timer);
+      source.onmessage = source.onerror = null;
+      source.close();
+    };
+    source.onmessage = (event) => {
+      const frame = readFrame(event.data, this.options.parse);
+      wasHeard = true;
+      clearTimeout(timer);
+      if (frame !== null) this.heard(entry, frame);
+    };
+    // It would come back by itself from some errors, and never from others; and it
+    // does not say why it was refused, so that this is asked for.
+    source.onerror = async () => {
+      entry.stop();
+      if (wasHeard) this.on.lost(1006);
+      else if ((await this.ask(entry, 0)) !== null) this.on.lost(1006, "Streams are blocked.");
+    };
+  }
+}
+
+class Polls extends OverHttp {
+  #queue = [];
+  #running = 0;
+
+  begin(entry) {
+    this.#queue.push(entry);
+    this.#takeTurns();
+  }
+
+  #takeTurns() {
+    while (this.#running < this.options.maxStreams && this.#queue.length) {
+      const entry = this.#queue.shift();
+      if (!this.isCurrent(entry)) continue;
+      this.#running += 1;
+      this.#poll(entry).finally(() => {
+        this.#running -= 1;
+        if (this.isCurrent(entry)) this.#queue.push(entry);
+        this.#takeTurns();
+      });
+    }
+  }
+
+  async #poll(entry) {
+    const answer = await this.ask(entry, this.#timeout(entry));
+    if (answer === null) return;
+    const { frames = [], position = null } = answer;
+    for (const frame of frames) {
+      const isAgain = frame.type === "subscribed" && entry.isLive; // as every answer says
+      if (!isAgain) this.heard(entry, frame);
+      else if (frame.recovered === false) this.heard(entry, { type: "gap", reason: "unrecovered" });
+    }
+    entry.isLive = true;
+    entry.since = position;
+    this.heard(entry, { type: "reached", position });
+  }
+
+  /** The first is answered at once, with the position to go on from. */
+  #timeout(entry) {
+    if (!entry.isLive) return 0;
+    const { maxStreams, pollTimeout } = this.options;
+    return this.groups.size > maxStreams ? SHORT_POLL : pollTimeout;
+  }
+}
+
+const TRANSPORTS = { websocket: Socket, sse: Streams, poll: Polls };
+
+/** The object that a text spells in JSON, or null where it is none. */
+function readFrame(text, parse) {
+  try {
+    const frame = parse(text);
+    return typeof frame === "object" ? frame : null;
+  } catch {
+    return null;
+  }
+}
+
+// The client
+
+/** Connect to the notifications at an address. It begins at once, and ends with `close()`. */
+export function connect(url, options) {
+  return new Client(url, options);
+}
+
+export class Client extends EventTarget {
+  #options;
+  #url;
+  #ladder;
+  #readers = new Map(); // group -> {reader, callbacks}
+  #state = "connecting";
+  #transport = null; // the one at work, or being made
+  #probe = null; // one that may take its place
+  #timer; // each state waits for one thing
+  #climber;
+  #isPaused = false;
+  #isEnded = false;
+  #openedAt = null;
+  #silence = null; // as long as a server that pings may take
+  #failures = 0;
+  #climbs = 0;
+  #refs = 0;
+  #comeBackIn = null; // as the server asked
+  #listeners = [];
+
+  constructor(url, options = {}) {
+    super();
+    this.#options = { ...DEFAULTS, ...options, backoff: { ...DEFAULTS.backoff, ...options.backoff } };
+    this.#url = addressOf(url, this.#options.document?.baseURI);
+    this.#ladder = new Ladder(transportsOf(this.#options));
+    this.#listenToSurroundings();
+    this.#open();
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  /** The name of the transport at work, or tried next. */
+  get transport() {
+    return this.#ladder.name;
+  }
+
+  /** Have `callback(notification)` called with everything that the group is sent. */
+  subscribe(group, callback, { since } = {}) {
+    if (this.#isEnded) throw new Error("this client is closed: connect() makes another");
+    const entry = this.#readers.get(group) ?? this.#begin(group, since);
+    const subscription = new Subscription(group, entry.reader, () => this.#leave(subscription));
+    entry.callbacks.set(subscription, callback);
+    return subscription;
+  }
+
+  /** Try now: end the wait, or replace the connection by a new one, or ask again after a refusal. */
+  reconnect() {
+    if (this.#isEnded) return;
+    this.#isPaused = false;
+    this.#failures = 0;
+    for (const { reader } of this.#readers.values())
+      if (reader.state === "refused") reader.state = "waiting";
+    this.#open();
+  }
+
+  /** Drop the connection, without a word to the server, and stay away until `reconnect()`. */
+  disconnect() {
+    if (this.#state === "closed") return;
+    this.#isPaused = true;
+    this.#release();
+    this.#enter("lost", { retryIn: null, reason: "Disconnected." });
+  }
+
+  /** End it for good. */
+  close() {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#release();
+    for (const [target, name, listener] of this.#listeners)
+      target?.removeEventListener?.(name, listener);
+    this.#enter("ended", { reason: "Closed." });
+  }
+
+  // Groups
+
+  #begin(group, since) {
+    const callbacks = new Map();
+    const tell = (name, detail) => {
+      if (name === "notification") this.#deliver(callbacks, detail);
+      else this.#emit(name, detail);
+    };
+    const entry = { reader: new Reader(group, since, tell), callbacks };
+    this.#readers.set(group, entry);
+    if (this.#transport === null) return entry;
+    if (this.#fits(this.transport)) this.#ask(entry.reader);
+    else this.#open();
+    return entry;
+  }
+
+  #ask(reader) {
+    this.#refs += 1;
+    this.#transport.send(reader.request(this.#refs));
+  }
+
+  #deliver(callbacks, notification) {
+    for (const [subscription, callback] of [...callbacks])
+      if (callbacks.has(subscription)) guarded(() => callback(notification));
+  }
+
+  #leave(subscription) {
+    const { group } = subscription;
+    const entry = this.#readers.get(group);
+    if (!entry?.callbacks.delete(subscription) || entry.callbacks.size > 0) return;
+    this.#readers.delete(group);
+    this.#refs += 1;
+    this.#transport?.send({ type: "unsubscribe", group, ref: this.#refs });
+  }
+
+  // Connecting
+
+  #open() {
+    this.#release();
+    if (!this.#fits(this.transport)) this.#ladder.down();
+    this.#enter("again");
+    this.#after(this.#options.connectTimeout, () => this.#lost(1006, "No answer came in time."));
+    this.#transport = this.#make(this.transport, () => this.#opened());
+    for (const { reader } of this.#readers.values())
+      if (reader.state !== "refused") this.#ask(reader);
+  }
+
+  /** More streams than a browser opens to one server would wait for each other for ever. */
+  #fits(name) {
+    const { maxStreams, transports } = this.#options;
+    return name !== "sse" || this.#readers.size <= maxStreams || !transports.includes("poll");
+  }
+
+  /** A stream waits for its turn among all that the browser has open; polls share. */
+  #crowded(group) {
+    if (this.#options.transports.includes("poll")) {
+      this.#ladder.down();
+      return this.#open();
+    }
+    this.#emit("error", { code: "no_answer", message: CROWDED, group });
+  }
+
+  #make(name, opened) {
+    // One that has been replaced, or has ended, is not heard any more.
+    const isHeard = () => [this.#transport, this.#probe].includes(transport);
+    const transport = new TRANSPORTS[name](this.#url, this.#options, {
+      opened: () => isHeard() && opened(),
+      frame: (frame) => isHeard() && this.#heard(frame),
+      crowded: (group) => isHeard() && this.#crowded(group),
+      lost: (code, why) => {
+        if (transport === this.#transport) this.#lost(code, why);
+        else if (transport === this.#probe) this.#stopProbe();
+      },
+    });
+    return transport;
+  }
+
+  #opened() {
+    this.#ladder.opened();
+    this.#openedAt = this.#options.now();
+    this.#silence = null;
+    this.#options.clearTimeout(this.#timer);
+    this.#enter("opened");
+    this.#climbLater();
+  }
+
+  #heard(frame) {
+    if (this.#silence !== null) this.#watch();
+    const entry = this.#readers.get(frame.group);
+    switch (frame.type) {
+      case "welcome":
+        if (this.transport !== "websocket") return;
+        this.#silence = frame.ping_interval + frame.pong_timeout || null;
+        return this.#silence && this.#watch();
+      case "ping":
+        return this.#transport.send({ type: "pong" });
+      case "going_away":
+        this.#comeBackIn = frame.retry_after;
+        return;
+      case "notification":
+        if (frame.group !== null) return entry?.reader.notification(frame);
+        return this.#emit("notification", { group: null, id: null, data: frame.data });
+      case "subscribed":
+      case "gap":
+      case "reached":
+        return entry?.reader[frame.type](frame);
+      case "error":
+        return this.#complained(frame, entry);
+    }
+  }
+
+  #complained(frame, entry) {
+    if (!entry) {
+      const { code, message, group = null } = frame;
+      return this.#emit("error", { code, message, group });
+    }
+    if (entry.reader.refused(frame)) this.#lost(1011, frame.message);
+  }
+
+  /** A server that pings and is not heard any more is gone. */
+  #watch() {
+    this.#after(this.#silence, () => this.#lost(1006, "The connection went silent."));
+  }
+
+  /** Make sure of it: the network came back, or the page was looked at again. */
+  #check() {
+    if (this.#isPaused || this.#state === "connecting" || this.#state === "closed") return;
+    if (this.#state === "waiting") return this.#open();
+    if (this.#silence === null) return;
+    this.#transport.send({ type: "ping", ref: "check" });
+    this.#after(CHECK_TIMEOUT, () => this.#lost(1006, "The connection went silent.", 0));
+  }
+
+  #lost(code, why, delay = null) {
+    const { now, random, backoff: growth } = this.#options;
+    const wasOpen = this.#openedAt !== null;
+    if (wasOpen && now() - this.#openedAt >= STEADY_AFTER) this.#failures = 0;
+    const retryIn = delay ?? this.#comeBackIn ?? backoff(this.#failures, growth, random);
+    const unreached = `The server cannot be reached over ${LABELS[this.transport]}.`;
+    const reason = why || (wasOpen ? REASONS.get(code) ?? "The connection ended." : unreached);
+    this.#failures += 1;
+    if (!wasOpen) this.#ladder.failed();
+    this.#release();
+    if (REFUSALS.has(code)) {
+      this.#enter("ended", { reason });
+      return this.#emit("error", { code: REFUSALS.get(code), message: reason, group: null });
+    }
+    this.#after(retryIn, () => this.#open());
+    this.#enter("lost", { retryIn, reason });
+  }
+
+  /** Let go of the transport and the timers; nothing of them is heard any more. */
+  #release() {
+    const { clearTimeout } = this.#options;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#climber);
+    this.#stopProbe();
+    this.#transport?.close();
+    this.#transport = this.#openedAt = this.#silence = this.#comeBackIn = null;
+    for (const { reader } of this.#readers.values()) reader.lost();
+  }
+
+  // Climbing back to the first of the transports
+
+  #climbLater() {
+    const { setTimeout, clearTimeout, climbAfter } = this.#options;
+    clearTimeout(this.#climber);
+    if (this.transport === this.#ladder.first) {
+      this.#climbs = 0;
+      return;
+    }
+    const delay = Math.min(MAX_CLIMB, climbAfter * 2 ** this.#climbs);
+    this.#climber = setTimeout(() => this.#climb(), delay * 1000);
+  }
+
+  #climb() {
+    this.#climbs += 1;
+    const { first } = this.#ladder;
+    this.#climbLater();
+    if (!this.#fits(first)) return;
+    if (first !== "websocket") return this.#openFirst();
+    // A WebSocket is tried beside what works, which it replaces once it stands.
+    this.#stopProbe();
+    this.#probe = this.#make(first, () => this.#replace());
+  }
+
+  #openFirst() {
+    this.#ladder.top();
+    this.#open();
+  }
+
+  #replace() {
+    const probe = this.#probe;
+    this.#probe = null;
+    this.#release();
+    this.#ladder.top();
+    this.#enter("again");
+    this.#transport = probe;
+    for (const { reader } of this.#readers.values())
+      if (reader.state !== "refused") this.#ask(reader);
+    this.#opened();
+  }
+
+  #stopProbe() {
+    const probe = this.#probe;
+    this.#probe = null;
+    probe?.close();
+  }
+
+  // The surroundings
+
+  #listenToSurroundings() {
+    const { window, document } = this.#options;
+    const listen = (target, name, listener) => {
+      target?.addEventListener?.(name, listener);
+      this.#listeners.push([target, name, listener]);
+    };
+    listen(window, "online", () => this.#online());
+    listen(window, "offline", () => this.#offline());
+    listen(document, "visibilitychange", () => {
+      if (document.visibilityState === "visible") this.#check();
+    });
+  }
+
+  #online() {
+    this.#failures = 0;
+    // A stream answers no ping; over another network it may stay silent for good.
+    if (this.#state === "open" && this.transport !== "websocket" && !this.#isPaused)
+      return this.#openFirst();
+    this.#check();
+  }
+
+  /** The browser may be wrong about it, so that it is tried once in a while. */
+  #offline() {
+    if (this.#isPaused || this.#state === "closed") return;
+    this.#release();
+    const retryIn = this.#options.backoff.max;
+    this.#after(retryIn, () => this.#open());
+    this.#enter("lost", { retryIn, reason: "The network is away." });
+  }
+
+  #after(seconds, action) {
+    const { setTimeout, clearTimeout } = this.#options;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(action, seconds * 1000);
+  }
+
+  #enter(happening, { retryIn = null, reason = "" } = {}) {
+    const state = next(this.#state, happening);
+    if (state === undefined) return;
+    this.#state = state;
+    this.#emit("state", { state, transport: this.transport, retryIn, reason });
+  }
+
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+class Subscription {
+  #reader;
+  #leave;
+
+  constructor(group, reader, leave) {
+    this.group = group;
+    this.#reader = reader;
+    this.#leave = leave;
+  }
+
+  /** Of the last notification, to go on from in another page's life; null where there is none. */
+  get position() {
+    return this.#reader.position;
+  }
+
+  /** "waiting" for the server's answer, "live", or "refused". */
+  get state() {
+    return this.#reader.state;
+  }
+
+  unsubscribe() {
+    this.#leave();
+  }
+}
+
+/** The address over HTTP, whichever of the two it was given as. */
+function addressOf(url, base) {
+  const address = new URL(url, base);
+  address.protocol = address.protocol.replace("ws", "http");
+  address.hash = "";
+  return address.href;
+}
+
+/** Those of the transports that there are here; some programs have no EventSource. */
+function transportsOf({ transports, WebSocket, EventSource }) {
+  const known = Object.keys(TRANSPORTS);
+  const unknown = transports.filter((name) => !known.includes(name));
+  if (unknown.length > 0 || transports.length === 0)
+    throw new TypeError(`transports are some of ${known.join(", ")}; these are [${transports}]`);
+  const missing = { websocket: !WebSocket, sse: !EventSource };
+  const usable = transports.filter((name) => !missing[name]);
+  if (usable.length === 0)
+    throw new TypeError(`there is no ${transports.join(" and no ")} here; pass "poll" as well`);
+  return usable;
+}
+
+/** What a callback throws is the page's own affair, and costs nobody a notification. */
+function guarded(call) {
+  try {
+    call();
+  } catch (error) {
+    if (globalThis.reportError) globalThis.reportError(error);
+    else console.error(error);
+  }
+}

@@ -1,0 +1,32 @@
+/** How a typed page uses the client; checked by tsc, never run. */
+
+import { connect, type GapDetail, type State } from "../../asgi_notify/js/asgi-notify.js";
+
+interface Invoice {
+  amount: string;
+}
+
+const client = connect(new URL("https://host/notifications/"), {
+  transports: ["websocket", "poll"],
+  backoff: { max: 10 },
+});
+const subscription = client.subscribe<Invoice>("user_42", ({ id, data }) => {
+  const shown: string = data.amount + (id ?? "");
+  console.log(shown);
+}, { since: localStorage.getItem("position") });
+client.addEventListener("gap", ({ detail }: CustomEvent<GapDetail>) => console.log(detail.lost));
+client.addEventListener("state", ({ detail }) => {
+  const state: State = detail.state;
+  const seconds: number = detail.retryIn ?? 0;
+  console.log(state, seconds);
+});
+const position: string | null = subscription.position;
+console.log(position);
+// @ts-expect-error there is no such transport
+connect("/notifications/", { transports: ["pigeon"] });
+// @ts-expect-error there is no such event
+client.addEventListener("gaps", () => {});
+// @ts-expect-error data is not known to be anything
+client.subscribe("user_42", ({ data }) => data.amount);
+subscription.unsubscribe();
+client.close();
