@@ -3,6 +3,7 @@
 import click
 
 from .bench import bench
+from .listen import listen
 from .routes import routes
 from .send import send
 from .serve import serve
@@ -27,4 +28,5 @@ command.add_command(serve)
 command.add_command(send)
 command.add_command(routes)
 command.add_command(worker)
+command.add_command(listen)
 command.add_command(bench)

@@ -60,7 +60,7 @@ _APP, _CHANNELS = "ASGI_NOTIFY_SERVED_APP", "ASGI_NOTIFY_SERVED_CHANNELS"
     "--layer",
     metavar="URL",
     help="Channel layer, such as memory://?capacity=500. "
-    "[env: ASGI_NOTIFY_LAYER; default: memory://]",
+    "[env: ASGI_NOTIFY_LAYER; default: memory://?history=user_*]",
 )
 @click.option(
     "--allowed-origin",

@@ -1,0 +1,168 @@
+"""What is said on one connection, from the server's welcome until the connection ends."""
+
+import logging
+from collections import deque
+from json import JSONEncoder
+from typing import Self
+
+import anyio
+
+from .errors import ServerUnavailable, WrongServer
+from .items import Frame, Gap, Notification, read_frame, seconds_of
+from .ledger import Delivery, Ledger
+from .subscription import Reader
+from .wire import Target, Wire
+
+__all__ = ["Conversation"]
+
+logger = logging.getLogger("asgi_notify.client")
+
+OPEN_TIMEOUT = 10.0  # seconds until the server has said welcome
+SHORTEST_BEAT = 0.01  # seconds, whatever the server says
+
+_spell = JSONEncoder(separators=(",", ":")).encode
+
+
+class Conversation:
+    """The frames that go over one connection. Begun by `begin`, had by `run`.
+
+    Args:
+        wire: that the server has said welcome on.
+        welcome: that frame.
+        ledger: what the client's subscribers are owed.
+    """
+
+    def __init__(self, wire: Wire, welcome: Frame, ledger: Ledger) -> None:
+        self.wire = wire
+        self.retry_after: float | None = None
+        """Seconds that the server asked for, before it closed."""
+        self._ledger = ledger
+        self._ping_interval = seconds_of(welcome, "ping_interval")
+        self._pong_timeout = seconds_of(welcome, "pong_timeout")
+        self._outbox: deque[Frame] = deque()
+        self._wake = anyio.Event()
+        self._is_held = False  # by a subscriber whose queue is full
+
+    @classmethod
+    async def begin(cls, target: Target, ledger: Ledger) -> Self:
+        """Connect, and wait for the server's welcome.
+
+        Raises:
+            ServerUnavailable: there is no server, or not now.
+            NotifyError: it refuses, for good.
+        """
+        wire = None
+        try:
+            with anyio.fail_after(OPEN_TIMEOUT):
+                wire = await Wire.open(target)
+                return cls(wire, await _welcome(wire, target.url), ledger)
+        except BaseException as error:
+            if wire is not None:
+                await wire.abort()
+            if isinstance(error, TimeoutError):
+                raise ServerUnavailable(
+                    f"the server at {target.url} did not answer within {OPEN_TIMEOUT:g} s"
+                ) from None
+            raise
+
+    def post(self, frame: Frame) -> None:
+        """Have a frame sent, after those that wait already."""
+        self._outbox.append(frame)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Ask for what is missing, and take in what comes, until the connection ends."""
+        for frame in self._ledger.resume():
+            self.post(frame)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._write)
+            tasks.start_soon(self._watch)
+            try:
+                # Never cancelled where the connection breaks: what has come is handed over
+                # first, so that each subscriber has all up to its position.
+                while (text := await self.wire.receive()) is not None:
+                    await self._take(text)
+            finally:
+                tasks.cancel_scope.cancel()
+                await self.wire.abort()
+
+    async def close(self) -> None:
+        """Say goodbye; `run` ends when the server has answered."""
+        await self.wire.close(1000)
+
+    async def _write(self) -> None:
+        while True:
+            while self._outbox:
+                await self.wire.send(_spell(self._outbox.popleft()))
+            self._wake = anyio.Event()
+            await self._wake.wait()
+
+    async def _watch(self) -> None:
+        """Drop the connection to a server that has fallen silent."""
+        if not self._ping_interval or not self._pong_timeout:
+            return
+        longest = self._ping_interval + self._pong_timeout
+        while True:
+            await anyio.sleep(max(self._pong_timeout / 2, SHORTEST_BEAT))
+            now = anyio.current_time()
+            if self._is_held:
+                # The server's pings wait unread behind what the subscriber does not take;
+                # an answer to none in particular says that this client lives.
+                self.wire.heard = now
+                if not self._outbox:
+                    self.post({"type": "pong"})
+            elif now - self.wire.heard > longest:
+                await self.wire.abort(f"the server said nothing for {longest:g} s")
+                return
+
+    async def _take(self, text: bytes) -> None:
+        frame = read_frame(text)
+        match frame:
+            case None:
+                logger.warning("the server sent what is no frame: %.100r", text)
+            case {"type": "ping"}:
+                self.post({"type": "pong"})
+            case {"type": "going_away"}:
+                self.retry_after = seconds_of(frame, "retry_after")
+            case {"type": "error", "code": "failed"}:
+                # Neither the subscriber's fault nor, it may be hoped, for long.
+                await self.wire.abort(f"the server failed: {frame.get('message')}")
+            case _:
+                await self._hand_over(frame)
+
+    async def _hand_over(self, frame: Frame) -> None:
+        deliveries, answers = self._ledger.take(frame)
+        for answer in answers:
+            self.post(answer)
+        for delivery in deliveries:
+            await self._deliver(delivery)
+        if frame["type"] == "subscribed":
+            for follower in self._ledger.live(str(frame.get("group"))):
+                if isinstance(follower, Reader):
+                    follower.settle()
+        elif frame["type"] == "error" and not deliveries:
+            logger.warning("the server answered %s: %s", frame.get("code"), frame.get("message"))
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        reader, item = delivery
+        assert isinstance(reader, Reader), "a client's followers are readers"
+        if not isinstance(item, Notification | Gap):
+            reader.end(item)
+            return
+        self._is_held = reader.is_full
+        await reader.put(item)
+        self._is_held = False
+
+
+async def _welcome(wire: Wire, url: str) -> Frame:
+    text = await wire.receive()
+    if text is None:
+        raise wire.ending()
+    frame = read_frame(text)
+    if frame is None or frame["type"] != "welcome":
+        raise WrongServer(f"the server at {url} did not begin with a welcome")
+    if frame.get("version") != 1:
+        raise WrongServer(
+            f"the server at {url} speaks version {frame.get('version')!r}, this client version 1"
+        )
+    return frame

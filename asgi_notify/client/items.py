@@ -1,0 +1,77 @@
+"""What a subscriber gets, and how a client reads the frames that bring it."""
+
+import json
+import math
+from typing import Any, Literal, NamedTuple
+
+from ..exceptions import ClientError
+from ..positions import Position
+
+__all__ = ["Frame", "Gap", "Notification", "Status", "is_repeated", "read_frame", "seconds_of"]
+
+Frame = dict[str, Any]
+"""One JSON object of the protocol, from either side."""
+
+
+class Notification(NamedTuple):
+    """A notification, as the server sent it."""
+
+    group: str
+    id: str | None
+    """Its position: pass it as ``since`` to go on behind it. None where no history is kept."""
+    data: Any
+    """Whatever was published; JSON."""
+
+
+class Gap(NamedTuple):
+    """Notifications of a group are missing here, and cannot be had any more."""
+
+    group: str
+    reason: str
+    """``full`` (this client read too slowly), ``expired`` (they waited too long), or
+    ``unrecovered`` (the connection was lost and the history does not reach back)."""
+    lost: int | None
+    """How many are missing; None where nobody knows."""
+
+
+class Status(NamedTuple):
+    """How a client's connection is."""
+
+    state: Literal["connecting", "open", "waiting", "closed"]
+    reason: str | None = None
+    """Why it is not open: what happened, in words."""
+    retry_in: float | None = None
+    """Seconds until the next attempt, where it waits for one."""
+
+
+def read_frame(text: str | bytes) -> Frame | None:
+    """A frame of the server's, or None for what is none."""
+    try:
+        frame = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    is_frame = isinstance(frame, dict) and isinstance(frame.get("type"), str)
+    return frame if is_frame else None
+
+
+def seconds_of(frame: Frame, key: str) -> float | None:
+    """A number of seconds that a frame names; None where it names none that can be waited."""
+    value = frame.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and value >= 0 else None
+
+
+def is_repeated(id: str | None, position: str | None) -> bool:
+    """Whether one who stands at a position has had the notification with this id.
+
+    Positions that cannot be compared, such as those of two histories, are never
+    taken for a repeat.
+    """
+    if id is None or position is None:
+        return False
+    try:
+        new, seen = Position.parse(id), Position.parse(position)
+    except ClientError:
+        return id == position
+    return new.epoch == seen.epoch and new.offset <= seen.offset

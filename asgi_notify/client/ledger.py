@@ -1,0 +1,153 @@
+"""Who follows which group from which position: what one connection owes the next.
+
+Nothing waits here. `Ledger` says which frames to send, and takes those that come.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+from ..exceptions import NotifyError
+from .errors import refused_subscription
+from .items import Frame, Gap, Notification, is_repeated
+
+__all__ = ["Delivery", "Follower", "Ledger"]
+
+
+@dataclass(eq=False)
+class Follower:
+    """One subscriber of one group."""
+
+    group: str
+    position: str | None = None
+    """All up to here was delivered or never asked for; None: the server has not said yet,
+    or keeps no history."""
+    is_live: bool = False
+    """Whether the server has confirmed it on this connection; until then nothing is taken."""
+    was_live: bool = False
+    """Whether it was confirmed on an earlier one, so that what is missed since is a gap."""
+
+
+Delivery = tuple[Follower, Notification | Gap | NotifyError]
+"""What is for whom. An error ends the subscription."""
+
+
+class Ledger:
+    """The followers of one client, over all its connections."""
+
+    def __init__(self) -> None:
+        self._followers: dict[str, list[Follower]] = {}
+        self._asked: dict[int, list[Follower]] = {}  # by the ref of the request
+        self._refs = count(1)
+
+    @property
+    def followers(self) -> list[Follower]:
+        """All of them."""
+        return [each for group in self._followers.values() for each in group]
+
+    def follow(self, follower: Follower) -> Frame:
+        """Take in a follower; returns the frame that asks for its group."""
+        self._followers.setdefault(follower.group, []).append(follower)
+        return self._ask([follower])
+
+    def leave(self, follower: Follower) -> Frame | None:
+        """Let a follower go; returns the frame to send if it was its group's last."""
+        group = self._followers.get(follower.group, [])
+        if follower not in group:
+            return None
+        group.remove(follower)
+        if group:
+            return None
+        del self._followers[follower.group]
+        return {"type": "unsubscribe", "group": follower.group}
+
+    def resume(self) -> list[Frame]:
+        """A new connection begins; returns the frames that ask for all that is missing."""
+        self._asked.clear()
+        frames = []
+        for group in self._followers.values():
+            for follower in group:
+                follower.was_live |= follower.is_live
+                follower.is_live = False
+            frames += self._ask_by_position(group)
+        return frames
+
+    def take(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
+        """What a frame of the server's brings to whom, and the frames to answer with."""
+        match frame["type"]:
+            case "notification":
+                return list(self._notify(frame)), []
+            case "subscribed":
+                return list(self._confirm(frame)), []
+            case "gap":
+                return self._lose(frame)
+            case "error":
+                return list(self._refuse(frame)), []
+        return [], []
+
+    def live(self, group: str) -> list[Follower]:
+        """The followers of a group who are confirmed."""
+        return [each for each in self._followers.get(group, []) if each.is_live]
+
+    def _notify(self, frame: Frame) -> Iterator[Delivery]:
+        group, id = frame.get("group"), frame.get("id")
+        if not isinstance(group, str) or not isinstance(id, str | None):
+            return
+        notification = Notification(group, id, frame.get("data"))
+        for follower in self.live(group):
+            if not is_repeated(id, follower.position):
+                follower.position = id or follower.position
+                yield follower, notification
+
+    def _confirm(self, frame: Frame) -> Iterator[Delivery]:
+        position, recovered = frame.get("position"), frame.get("recovered")
+        for follower in self._answered(frame):
+            # One without a position has nothing to recover from, so it missed what there was.
+            missed = recovered is False or (follower.was_live and recovered is None)
+            follower.position = position if isinstance(position, str) else None
+            follower.is_live, follower.was_live = True, False
+            if missed:
+                yield follower, Gap(follower.group, "unrecovered", None)
+
+    def _lose(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
+        group, lost = frame.get("group"), frame.get("lost")
+        if not isinstance(group, str):
+            return [], []
+        followers = self.live(group)
+        # Where there is a history, it may still hold what did not fit on the way.
+        again = [each for each in followers if each.position is not None]
+        for follower in again:
+            follower.is_live, follower.was_live = False, True
+        gap = Gap(group, str(frame.get("reason")), lost if isinstance(lost, int) else None)
+        told: list[Delivery] = [(each, gap) for each in followers if each.position is None]
+        return told, self._ask_by_position(again)
+
+    def _refuse(self, frame: Frame) -> Iterator[Delivery]:
+        followers = self._answered(frame)
+        group = frame.get("group")
+        if frame.get("ref") is None and isinstance(group, str):
+            followers = list(self._followers.get(group, []))
+        for follower in followers:
+            self.leave(follower)
+            message = frame.get("message")
+            yield follower, refused_subscription(follower.group, frame.get("code"), message)
+
+    def _answered(self, frame: Frame) -> list[Follower]:
+        """Those for whom this is the answer, without those who left meanwhile."""
+        ref = frame.get("ref")
+        asked = self._asked.pop(ref, []) if isinstance(ref, int) else []
+        return [each for each in asked if each in self._followers.get(each.group, [])]
+
+    def _ask_by_position(self, followers: list[Follower]) -> list[Frame]:
+        """Ask once for those who stand at the same place."""
+        places: dict[tuple[str | None, bool], list[Follower]] = {}
+        for follower in followers:
+            places.setdefault((follower.position, follower.was_live), []).append(follower)
+        return [self._ask(together) for together in places.values()]
+
+    def _ask(self, followers: list[Follower]) -> Frame:
+        ref = next(self._refs)
+        self._asked[ref] = followers
+        first = followers[0]
+        frame: Frame = {"type": "subscribe", "group": first.group, "ref": ref}
+        return frame if first.position is None else {**frame, "since": first.position}

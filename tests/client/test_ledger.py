@@ -1,0 +1,246 @@
+"""What the ledger asks for and hands out, over any number of connections."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgi_notify import Forbidden, NotifyError
+from asgi_notify.client import Gap, Notification
+from asgi_notify.client.items import Frame
+from asgi_notify.client.ledger import Follower, Ledger
+
+HISTORY = "aaaaaaaa"
+
+
+def at(offset: int, history: str = HISTORY) -> str:
+    return f"{history}-{offset}"
+
+
+def confirmed(ask: Frame, position: str | None, **more: Any) -> Frame:
+    return {
+        "type": "subscribed",
+        "group": ask["group"],
+        "ref": ask["ref"],
+        "position": position,
+    } | more
+
+
+def notified(id: str | None, group: str = "a") -> Frame:
+    return {"type": "notification", "group": group, "id": id, "data": id}
+
+
+def test_a_follower_takes_nothing_before_it_is_confirmed_and_nothing_twice() -> None:
+    ledger, one = Ledger(), Follower("a")
+    ask = ledger.follow(one)
+    assert ask == {"type": "subscribe", "group": "a", "ref": ask["ref"]}
+    assert ledger.take(notified(at(4))) == ([], [])
+    assert ledger.take(confirmed(ask, at(5))) == ([], [])
+    assert ledger.take(notified(at(5))) == ([], [])
+    assert ledger.take(notified(at(6))) == ([(one, Notification("a", at(6), at(6)))], [])
+    assert ledger.take(notified(at(6))) == ([], [])
+    assert ledger.take(notified(at(7), "b")) == ([], [])
+
+
+def test_a_new_connection_asks_once_for_all_who_stand_at_the_same_place() -> None:
+    ledger = Ledger()
+    followers = [Follower("a"), Follower("a"), Follower("a", at(2)), Follower("b")]
+    for follower, position in zip(followers, [at(5), at(5), at(2), None], strict=True):
+        ledger.take(confirmed(ledger.follow(follower), position))
+    asks = ledger.resume()
+    assert [(ask["group"], ask.get("since")) for ask in asks] == [
+        ("a", at(5)),
+        ("a", at(2)),
+        ("b", None),
+    ]
+    taken, _ = ledger.take(confirmed(asks[0], at(5), recovered=True))
+    assert taken == []
+    taken, _ = ledger.take(notified(at(6)))
+    assert [follower for follower, _ in taken] == followers[:2]
+
+
+def test_what_could_not_be_recovered_is_a_gap_from_which_it_goes_on() -> None:
+    ledger, one = Ledger(), Follower("a", at(5))
+    ask = ledger.follow(one)
+    assert ask["since"] == at(5)
+    taken, _ = ledger.take(confirmed(ask, at(1, "bbbbbbbb"), recovered=False))
+    assert taken == [(one, Gap("a", "unrecovered", None))]
+    assert one.position == at(1, "bbbbbbbb")
+
+
+def test_without_a_history_a_lost_connection_is_a_gap() -> None:
+    ledger, one = Ledger(), Follower("a")
+    assert ledger.take(confirmed(ledger.follow(one), None)) == ([], [])
+    (ask,) = ledger.resume()
+    assert "since" not in ask
+    assert ledger.take(confirmed(ask, None))[0] == [(one, Gap("a", "unrecovered", None))]
+
+
+def test_one_that_was_never_confirmed_has_missed_nothing() -> None:
+    ledger = Ledger()
+    ledger.follow(Follower("a"))
+    (ask,) = ledger.resume()
+    assert ledger.take(confirmed(ask, None)) == ([], [])
+
+
+def test_a_gap_is_asked_for_again_where_there_is_a_history() -> None:
+    ledger, one = Ledger(), Follower("a")
+    ledger.take(confirmed(ledger.follow(one), at(5)))
+    told, (ask,) = ledger.take({"type": "gap", "group": "a", "reason": "full", "lost": 3})
+    assert (told, ask["since"]) == ([], at(5))
+    assert ledger.take(notified(at(9))) == ([], [])
+    assert ledger.take(confirmed(ask, at(5), recovered=True)) == ([], [])
+    assert ledger.take(notified(at(6)))[0] == [(one, Notification("a", at(6), at(6)))]
+
+
+def test_a_gap_is_told_where_there_is_no_history() -> None:
+    ledger, one = Ledger(), Follower("a")
+    ledger.take(confirmed(ledger.follow(one), None))
+    gap = {"type": "gap", "group": "a", "reason": "full", "lost": 3}
+    assert ledger.take(gap) == ([(one, Gap("a", "full", 3))], [])
+
+
+def test_a_group_is_left_with_its_last_follower() -> None:
+    ledger, one, other = Ledger(), Follower("a"), Follower("a")
+    ledger.follow(one)
+    ledger.follow(other)
+    assert ledger.leave(one) is None
+    assert ledger.leave(one) is None
+    assert ledger.leave(other) == {"type": "unsubscribe", "group": "a"}
+    assert ledger.resume() == []
+
+
+def test_an_answer_to_one_who_left_is_for_nobody() -> None:
+    ledger, one = Ledger(), Follower("a")
+    ask = ledger.follow(one)
+    ledger.leave(one)
+    assert ledger.take(confirmed(ask, None)) == ([], [])
+    assert not one.is_live
+
+
+def test_a_refusal_ends_the_followers_that_it_answers() -> None:
+    ledger, one, other = Ledger(), Follower("a"), Follower("a")
+    ask = ledger.follow(one)
+    ledger.follow(other)
+    error = {"type": "error", "code": "forbidden", "message": "not yours"}
+    [(refused, why)], _ = ledger.take({**error, "ref": ask["ref"]})
+    assert refused is one
+    assert isinstance(why, Forbidden)
+    assert ledger.followers == [other]
+    [(refused, _)], _ = ledger.take({**error, "ref": None, "group": "a"})
+    assert refused is other
+
+
+def test_frames_of_a_later_version_and_broken_ones_change_nothing() -> None:
+    ledger, one = Ledger(), Follower("a")
+    ledger.take(confirmed(ledger.follow(one), None))
+    broken: list[Frame] = [
+        {"type": "sparkle"},
+        {"type": "notification"},
+        {"type": "notification", "group": "a", "id": 5},
+        {"type": "subscribed", "ref": [1]},
+        {"type": "gap"},
+        {"type": "error"},
+    ]
+    for frame in broken:
+        assert ledger.take(frame) == ([], [])
+
+
+class Server:
+    """A model of a server: one group, whose history can be trimmed and lost."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.first = 1  # the oldest message that is kept
+        self.top = 0
+        self.wire: list[Frame] = []
+        self.is_subscribed = False
+
+    def position(self, offset: int) -> str:
+        return f"{self.epoch:08d}-{offset}"
+
+    def publish(self) -> None:
+        self.top += 1
+        if self.is_subscribed:
+            self.wire.append(notified(self.position(self.top)))
+
+    def answer(self, ask: Frame) -> None:
+        self.is_subscribed = True
+        since = ask.get("since")
+        if since is None:
+            self.wire.append(confirmed(ask, self.position(self.top)))
+            return
+        epoch, _, offset = since.partition("-")
+        recovered = int(epoch) == self.epoch and int(offset) + 1 >= self.first
+        start = int(offset) if recovered else self.top
+        self.wire.append(confirmed(ask, self.position(start), recovered=recovered))
+        self.wire += [notified(self.position(n)) for n in range(start + 1, self.top + 1)]
+
+
+STEPS = st.lists(
+    st.sampled_from(
+        ["publish", "publish", "read", "read", "cut", "trim", "restart", "gap", "join"]
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_whatever_happens_each_has_all_in_order_or_is_told_of_the_gap(steps: list[str]) -> None:
+    ledger, server = Ledger(), Server()
+    read: dict[Follower, list[Notification | Gap | NotifyError]] = {}
+
+    def join() -> None:
+        follower = Follower("a")
+        read[follower] = []
+        server.answer(ledger.follow(follower))
+
+    def cut() -> None:
+        server.wire.clear()
+        server.is_subscribed = False
+        for ask in ledger.resume():
+            server.answer(ask)
+
+    def gap() -> None:
+        server.wire = [{"type": "gap", "group": "a", "reason": "full", "lost": None}]
+
+    def take() -> None:
+        deliveries, answers = ledger.take(server.wire.pop(0))
+        for follower, item in deliveries:
+            read[follower].append(item)
+        for ask in answers:
+            server.answer(ask)
+
+    join()
+    for step in steps:
+        if step == "publish":
+            server.publish()
+        elif step == "read" and server.wire:
+            take()
+        elif step == "cut":
+            cut()
+        elif step == "trim":
+            server.first = server.top + 1
+        elif step == "restart":
+            server.epoch, server.first, server.top = server.epoch + 1, 1, 0
+            cut()
+        elif step == "gap" and server.is_subscribed and all(f.is_live for f in read):
+            gap()
+        elif step == "join" and len(read) < 3:
+            join()
+    while server.wire:
+        take()
+
+    for follower, items in read.items():
+        last: tuple[int, int] | None = None
+        for item in items:
+            if isinstance(item, Gap):
+                last = None
+                continue
+            assert isinstance(item, Notification)
+            assert item.id is not None
+            epoch, offset = (int(part) for part in item.id.split("-"))
+            assert last is None or (epoch, offset) == (last[0], last[1] + 1), items
+            last = epoch, offset
+        assert follower.position == server.position(server.top)
