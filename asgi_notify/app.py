@@ -17,6 +17,7 @@ from .types import ASGIApp, Receive, Scope, Send
 __all__ = ["application", "make_application"]
 
 ROOM = "notifications/<int:room_name>/"
+LOBBY = "notifications/"  # no room: the client says which groups it watches
 
 
 async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,6 +70,8 @@ def make_application(settings: Settings) -> ASGIApp:
     - WebSocket ``/notifications/<int:room_name>/``: the notifications of a room.
     - ``GET`` of the same path: the same as server-sent events, where the client
       accepts these, else as a long poll.
+    - ``/notifications/``: the same without a room; a WebSocket subscribes to
+      groups, and a ``GET`` names one in ``?group=user_42``.
     - ``POST`` to the same path publishes ``{"data": ...}`` to the room.
     - ``GET /``: the demo page. ``GET /healthz``: ``{"status": "ok"}``.
 
@@ -79,10 +82,16 @@ def make_application(settings: Settings) -> ASGIApp:
     publish = PublishConsumer(key=settings.publish_key, max_body_size=settings.max_body_size)
     router = ProtocolTypeRouter(
         {
-            "websocket": URLRouter([path(ROOM, NotificationConsumer, name="notifications")]),
+            "websocket": URLRouter(
+                [
+                    path(ROOM, NotificationConsumer, name="notifications"),
+                    path(LOBBY, NotificationConsumer, name="lobby"),
+                ]
+            ),
             "http": URLRouter(
                 [
                     path(ROOM, _ByMethod({"GET": watch, "POST": publish})),
+                    path(LOBBY, _ByMethod({"GET": watch})),
                     path("healthz", healthz, name="healthz"),
                     include("asgi_notify.demo"),
                 ]

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from .asgi import header, json_response
 from .consumers.http import AsyncHttpConsumer
-from .consumers.notification import as_text, room_group
-from .exceptions import ClientError, InvalidMessage, MethodNotAllowed, Unauthorized
+from .consumers.watching import as_text, room_group
+from .exceptions import ClientError, InvalidMessage, InvalidName, MethodNotAllowed, Unauthorized
+from .layers.idempotency import require_key
 from .settings import MAX_BODY_SIZE
 from .types import Scope
 
@@ -23,10 +24,15 @@ _EXAMPLE = 'send JSON such as {"data": "Your order has shipped"}'
 class PublishConsumer(AsyncHttpConsumer):
     """Publishes the body of a POST, ``{"data": ...}``, to the room of its path.
 
-    Answers 202 and ``{"reached": N}``: how many connections of this process
-    took the notification. With a key, the request shows it in
-    ``Authorization: Bearer KEY``. Without one, only a request that came over
-    the loopback interface, for a loopback host name, is served.
+    Answers 202 and ``{"reached": N, "position": ...}``: how many connections of
+    this process took the notification, and its place in the history, or null
+    where none is kept. One who is not sure that a request has arrived sends it
+    again with the same ``Idempotency-Key``, or the same ``"idempotency_key"`` in
+    the body: it is published once, and answered like the first time.
+
+    With a publish key, the request shows it in ``Authorization: Bearer KEY``.
+    Without one, only a request that came over the loopback interface, for a
+    loopback host name, is served.
 
     Args:
         key: what a publisher has to show, or None.
@@ -45,9 +51,12 @@ class PublishConsumer(AsyncHttpConsumer):
             raise MethodNotAllowed("POST")
         self.authorize()
         group = room_group(self.scope["url_route"]["kwargs"]["room_name"])
-        message = {"type": "send.notification", "data": _read_data(body)}
-        sent = await self.channel_layer.group_send(group, message)
-        await self._emit(*json_response(202, {"reached": sent.reached}))
+        content = _read(body)
+        message = {"type": "send.notification", "data": content["data"]}
+        key = _idempotency_key(self.scope, content)
+        sent = await self.channel_layer.group_send(group, message, idempotency_key=key)
+        position = None if sent.position is None else str(sent.position)
+        await self._emit(*json_response(202, {"reached": sent.reached, "position": position}))
 
     def authorize(self) -> None:
         """Let the request pass, or raise.
@@ -103,7 +112,7 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _read_data(body: bytes) -> Any:
+def _read(body: bytes) -> dict[str, Any]:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -114,4 +123,17 @@ def _read_data(body: bytes) -> Any:
         as_text(content["data"])
     except InvalidMessage as error:
         raise ClientError(str(error)) from error
-    return content["data"]
+    return content
+
+
+def _idempotency_key(scope: Scope, content: dict[str, Any]) -> str | None:
+    shown = [header(scope, b"idempotency-key"), content.get("idempotency_key")]
+    keys = [key for key in shown if key is not None]
+    try:
+        for key in keys:
+            require_key(key)
+    except InvalidName as error:
+        raise ClientError(str(error)[:300]) from error
+    if len(keys) == 2 and keys[0] != keys[1]:
+        raise ClientError("the header and the body have different idempotency keys: send one")
+    return keys[0] if keys else None

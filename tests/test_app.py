@@ -8,10 +8,17 @@ import httpx
 import pytest
 from asgi_lifespan import LifespanManager
 
-from asgi_notify import ConfigurationError, InMemoryChannelLayer, Settings, channel_layers
+from asgi_notify import (
+    ConfigurationError,
+    InMemoryChannelLayer,
+    Settings,
+    channel_layers,
+    layer_from_url,
+)
 from asgi_notify.app import application, make_application
 from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
 from asgi_notify.types import ASGIApp
+from tests.frames import Client
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +55,7 @@ async def test_a_notification_goes_from_a_post_to_the_socket(app: ASGIApp) -> No
     async with WebsocketCommunicator(app, "/notifications/42/") as client:
         assert await client.connect() == (True, None)
         status, body, _ = await request(app, "POST", "/notifications/42/", BODY)
-        assert (status, json.loads(body)) == (202, {"reached": 1})
+        assert (status, json.loads(body)["reached"]) == (202, 1)
         assert await client.receive_from() == "hello"
         await client.send_to("ping")
         assert await client.receive_from() == "pong"
@@ -71,7 +78,7 @@ async def test_it_is_served_through_httpx_as_any_asgi_app_is(app: Any) -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         # httpx's scope names the server by its host, which is this machine's.
         answer = await client.post("/notifications/42/", json={"data": "hello"})
-        assert (answer.status_code, answer.json()) == (202, {"reached": 0})
+        assert (answer.status_code, answer.json()["reached"]) == (202, 0)
         assert (await client.get("/")).status_code == 200
 
 
@@ -150,3 +157,53 @@ async def test_an_origin_that_can_never_match_is_refused_when_the_application_is
 async def test_the_module_has_an_application_to_serve() -> None:
     status, _, _ = await request(application, "GET", "/healthz")
     assert status == 200
+
+
+# Without a room.
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_welcome"),
+    [(None, True), ("http://127.0.0.1:8000", True), (ORIGIN, True),
+     ("https://evil.example", False), ("null", False)],
+)  # fmt: skip
+async def test_a_socket_without_a_room_subscribes_if_its_page_may_connect(
+    app: ASGIApp, origin: str | None, is_welcome: bool
+) -> None:
+    headers = [(b"host", b"127.0.0.1:8000")]
+    headers += [(b"origin", origin.encode())] if origin else []
+    async with Client(app, headers=headers, denial_response=True) as client:
+        if not is_welcome:
+            assert await client.connect() == (False, 403)
+            return
+        await client.welcome()
+        await client.subscribe("user_42")
+        await client.subscribe("user_43")
+        assert (await request(app, "POST", "/notifications/43/", BODY))[0] == 202
+        assert await client.data(1) == ["hello"]
+
+
+async def test_a_get_without_a_room_names_its_group(app: ASGIApp) -> None:
+    target = "/notifications/?group=user_42&timeout=0"
+    status, body, _ = await request(app, "GET", target)
+    assert (status, json.loads(body)) == (200, {"notifications": [], "position": None})
+    evil = {"host": "127.0.0.1:8000", "origin": "https://evil.example"}
+    assert (await request(app, "GET", target, headers=evil))[0] == 403
+    assert (await request(app, "GET", "/notifications/"))[0] == 400
+
+
+async def test_nothing_is_published_without_a_room(app: ASGIApp) -> None:
+    status, _, headers = await request(app, "POST", "/notifications/", BODY)
+    assert (status, headers[b"allow"]) == (405, b"GET")
+
+
+async def test_the_default_layer_remembers_what_users_may_have_missed(app: ASGIApp) -> None:
+    old = channel_layers.set("default", layer_from_url(Settings().layer))
+    try:
+        poll = "/notifications/?group=user_42&timeout=0"
+        position = json.loads((await request(app, "GET", poll))[1])["position"]
+        await request(app, "POST", "/notifications/42/", BODY)
+        answer = json.loads((await request(app, "GET", f"{poll}&since={position}"))[1])
+        assert (answer["notifications"], answer["recovered"]) == (["hello"], True)
+    finally:
+        channel_layers.set("default", old)

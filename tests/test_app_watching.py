@@ -45,13 +45,13 @@ async def request(
 async def test_a_notification_goes_from_a_post_to_the_stream() -> None:
     async with streaming(app, (b"accept", b"text/event-stream"), path=ROOM) as wire:
         status, content, _ = await request("POST", ROOM, b'{"data": "hello"}')
-        assert (status, content) == (202, {"reached": 1})
+        assert (status, content) == (202, {"reached": 1, "position": None})
         await anyio.wait_all_tasks_blocked()
         assert wire.events == [Dispatched("hello")]
 
 
 async def test_a_poll_is_answered() -> None:
-    assert (await request("GET", POLL))[:2] == (200, {"notifications": []})
+    assert (await request("GET", POLL))[:2] == (200, {"notifications": [], "position": None})
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])

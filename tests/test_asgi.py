@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from asgi_notify import asgi
 from asgi_notify.exceptions import (
+    ClientError,
     DenyConnection,
     Forbidden,
     LayerClosed,
@@ -186,3 +187,18 @@ def test_an_error_of_the_users_own_may_carry_any_status() -> None:
 def test_a_scope_without_an_answer_gets_none() -> None:
     for kind in ("lifespan", "channel"):
         assert asgi.refusal({"type": kind}, NoRouteFound("x")) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [(b"", None), (b"a=1", None), (b"since=", None), (b"since=x-1&a", "x-1"),
+     (b"since=%C3%A9+b", "é b"), (b"SINCE=1", None), (b"since=\xe9", "é")],
+)  # fmt: skip
+def test_a_value_of_the_query_is_found(query: bytes, value: str | None) -> None:
+    assert asgi.query_value({"type": "http", "query_string": query}, "since") == value
+    assert asgi.query_value({"type": "http"}, "since") is None
+
+
+def test_a_value_that_is_given_twice_is_the_clients_mistake() -> None:
+    with pytest.raises(ClientError, match="since is given 2 times"):
+        asgi.query_value({"type": "http", "query_string": b"since=a&since=b"}, "since")

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from asgi_notify import (
+    History,
     InMemoryChannelLayer,
     NotificationConsumer,
     ProtocolTypeRouter,
     PublishConsumer,
     URLRouter,
     channel_layers,
+    get_channel_layer,
     path,
 )
 from asgi_notify.publishing import is_loopback
@@ -60,7 +62,7 @@ async def post(
 
 async def test_a_post_answers_202_with_how_many_it_reached() -> None:
     application = app()
-    assert (await post(application))[:2] == (202, {"reached": 0})
+    assert (await post(application))[:2] == (202, {"reached": 0, "position": None})
     async with (
         WebsocketCommunicator(application, "/rooms/7/") as one,
         WebsocketCommunicator(application, "/rooms/7/") as two,
@@ -69,7 +71,7 @@ async def test_a_post_answers_202_with_how_many_it_reached() -> None:
         for client in one, two, other:
             await client.connect()
         status, content, headers = await post(application)
-        assert (status, content) == (202, {"reached": 2})
+        assert (status, content) == (202, {"reached": 2, "position": None})
         assert headers[b"content-type"] == b"application/json"
         for client in one, two:
             assert await client.receive_from() == "hello"
@@ -227,3 +229,72 @@ async def test_a_page_whose_name_was_pointed_at_this_machine_may_not_publish(hos
 )  # fmt: skip
 def test_which_hosts_are_this_machine(host: str, is_local: bool) -> None:
     assert is_loopback(host) is is_local
+
+
+# Once, however often it is tried.
+
+
+@pytest.fixture
+def kept() -> Iterator[None]:
+    layer = InMemoryChannelLayer(history={"user_*": History()})
+    old = channel_layers.set("default", layer)
+    yield
+    channel_layers.set("default", old)
+
+
+@pytest.mark.usefixtures("kept")
+async def test_the_answer_says_where_in_the_history_it_stands() -> None:
+    positions = [(await post(app()))[1]["position"] for _ in range(2)]
+    replay = await get_channel_layer().history("user_7")
+    assert positions == [str(message.position) for message in replay.messages]
+
+
+def with_key(key: str | None, body_key: object = None) -> dict[str, Any]:
+    content = {"data": "hello"} | ({} if body_key is None else {"idempotency_key": body_key})
+    headers = [] if key is None else [(b"idempotency-key", key.encode())]
+    return {"body": json.dumps(content).encode(), "headers": headers}
+
+
+@pytest.mark.usefixtures("kept")
+async def test_the_same_key_publishes_once_and_is_answered_the_same() -> None:
+    application = app()
+    async with WebsocketCommunicator(application, "/rooms/7/") as client:
+        await client.connect()
+        first = await post(application, **with_key("order-1"))
+        assert first[0] == 202
+        # In the header or in the body: it is one key.
+        for again in with_key("order-1"), with_key(None, "order-1"), with_key("order-1", "order-1"):
+            assert (await post(application, **again))[:2] == first[:2]
+        other = await post(application, **with_key("order-2"))
+        assert other[1]["position"] != first[1]["position"]
+        room_8 = await post(application, room="8", **with_key("order-1"))
+        assert room_8[1]["reached"] == 0  # a key is one group's
+        assert [await client.receive_from() for _ in range(2)] == ["hello"] * 2
+        assert await client.receive_nothing(0.01)
+
+
+@pytest.mark.parametrize(
+    ("key", "body_key", "sentence"),
+    [
+        ("", None, "is no idempotency key"),
+        ("a b", None, "is no idempotency key"),
+        ("é", None, "is no idempotency key"),
+        ("x" * 201, None, "is no idempotency key"),
+        (None, "", "is no idempotency key"),
+        (None, 7, "is no idempotency key"),
+        (None, ["x"], "is no idempotency key"),
+        ("a", "b", "different idempotency keys"),
+    ],
+)
+async def test_a_key_that_is_none_is_a_400_and_publishes_nothing(
+    key: str | None, body_key: object, sentence: str
+) -> None:
+    application = app()
+    async with WebsocketCommunicator(application, "/rooms/7/") as client:
+        await client.connect()
+        status, content, _ = await post(application, **with_key(key, body_key))
+        assert status == 400
+        assert sentence in content["error"]
+        assert len(content["error"]) <= 300
+        assert await client.receive_nothing(0.01)
+    assert (await post(application, **with_key("x" * 200)))[0] == 202

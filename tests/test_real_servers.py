@@ -1,19 +1,24 @@
 """The same promises under every ASGI server, each a process of its own."""
 
+import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Origin
+from websockets.typing import Origin, Subprotocol
 
+from asgi_notify.protocol import PROTOCOL
+from tests.frames import check
 from tests.servers import KINDS, Exit, Server, ServerError, skip_where_it_waits_for_clients
 
 pytestmark = pytest.mark.slow
@@ -210,7 +215,7 @@ def test_the_default_application_notifies(kind: str) -> None:
         room = "/notifications/42/"
         with connect(server.ws + room) as socket:
             published = httpx.post(server.http + room, json={"data": "good news"})
-            assert (published.status_code, published.json()) == (202, {"reached": 1})
+            assert (published.status_code, published.json()["reached"]) == (202, 1)
             assert socket.recv(WAIT) == "good news"
             socket.send("ping")
             assert socket.recv(WAIT) == "pong"
@@ -222,3 +227,91 @@ def test_the_default_application_notifies(kind: str) -> None:
 def test_a_server_that_cannot_start_says_why() -> None:
     with pytest.raises(ServerError, match="Could not import module"):
         Server("uvicorn-websockets", "tests.apps.missing:application").__enter__()
+
+
+# The protocol.
+
+
+class Protocol:
+    """A connection that speaks it, and remembers where it stands."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.position = ""
+        self._connection = connection
+        assert connection.subprotocol == PROTOCOL
+        assert self.next()["type"] == "welcome"
+
+    def next(self) -> dict[str, Any]:
+        """The next frame."""
+        text = self._connection.recv(timeout=WAIT)
+        assert isinstance(text, str)
+        frame = check(text)
+        self.position = frame.get("id") or frame.get("position") or self.position
+        return frame
+
+    def data(self, count: int) -> list[Any]:
+        """The data of the next notifications."""
+        return [self.next()["data"] for _ in range(count)]
+
+    def subscribe(self, since: str | None = None) -> dict[str, Any]:
+        """Subscribe to the group of user 42, and return the answer."""
+        request = {"type": "subscribe", "group": "user_42", "since": since, "ref": 1}
+        self._connection.send(json.dumps(request))
+        frame = self.next()
+        assert frame["type"] == "subscribed", frame
+        return frame
+
+    def cut(self) -> None:
+        """Lose the connection, without a close frame."""
+        self._connection.socket.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def speaking(server: Server) -> Iterator[Protocol]:
+    """A connection without a room, which speaks the protocol."""
+    offered = [Subprotocol(PROTOCOL)]
+    with connect(f"{server.ws}/notifications/", subprotocols=offered) as connection:
+        yield Protocol(connection)
+
+
+def publish(server: Server, *numbers: int) -> None:
+    """Publish numbers to user 42, each with a key of its own."""
+    for number in numbers:
+        answer = httpx.post(
+            f"{server.http}/notifications/42/",
+            json={"data": number},
+            headers={"idempotency-key": f"number-{number}"},
+            timeout=WAIT,
+        )
+        assert answer.status_code == 202, answer.text
+
+
+@pytest.mark.parametrize("kind", ["uvicorn-websockets-sansio", "hypercorn-trio"])
+def test_a_client_resumes_after_a_cut_and_is_told_when_the_history_was_lost(kind: str) -> None:
+    with Server(kind, "asgi_notify.app:application") as server:
+        with speaking(server) as client:
+            assert client.subscribe()["replayed"] == 0
+            publish(server, 1, 2)
+            assert client.data(2) == [1, 2]
+            client.cut()
+        publish(server, 3, 4)
+        publish(server, 3, 4)  # by a publisher who was not sure
+        with speaking(server) as again:
+            subscribed = again.subscribe(since=client.position)
+            assert (subscribed["recovered"], subscribed["replayed"]) == (True, 2)
+            publish(server, 5)
+            assert again.data(3) == [3, 4, 5]
+            server.stop()
+            if not kind.startswith("uvicorn"):  # which closes all sockets before it tells anybody
+                assert again.next()["type"] == "going_away"
+            with pytest.raises(ConnectionClosed) as closed:
+                again.next()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+    with Server(kind, "asgi_notify.app:application") as server, speaking(server) as anew:
+        publish(server, 6)
+        subscribed = anew.subscribe(since=again.position)
+        assert subscribed["recovered"] is False
+        assert subscribed["position"] != again.position
+        publish(server, 7)
+        assert anew.data(1) == [7]

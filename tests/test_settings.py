@@ -11,7 +11,7 @@ from asgi_notify.settings import Settings
 def test_an_empty_environment_leaves_the_defaults() -> None:
     assert Settings.from_environ({}) == Settings()
     assert Settings() == Settings(
-        layer="memory://",
+        layer="memory://?history=user_*",
         publish_key=None,
         allowed_origins=(),
         handler_threads=40,

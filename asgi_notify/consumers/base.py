@@ -128,7 +128,9 @@ class Consumer(ABC, Generic[Done]):
         self.scope = scope
         self.channel_layer = given or get_channel_layer(self.channel_layer_alias)
         try:
-            mailbox = await self.channel_layer.attach(overflow=self.overflow)
+            mailbox = await self.channel_layer.attach(
+                overflow=self.overflow, tell_gaps=self._wants_gaps(scope)
+            )
         except LayerClosed as error:
             for event in refusal(scope, error):
                 await send(event)
@@ -142,6 +144,7 @@ class Consumer(ABC, Generic[Done]):
                 mailbox,
                 join=self._join_groups,
                 handle=self.dispatch,
+                parting=self._parting,
                 by_steps=self._by_steps,
                 depart=partial(self.channel_layer.detach, mailbox),
                 grace=self.leave_grace,
@@ -155,6 +158,14 @@ class Consumer(ABC, Generic[Done]):
         _require_list(type(self), self.groups)
         for group in self.groups or ():  # Channels' classes may say None
             await self.channel_layer.group_add(group, self.channel_name)
+
+    def _wants_gaps(self, scope: Scope) -> bool:
+        """Whether this connection is told, by ``group.gap``, of what its mailbox loses."""
+        return hasattr(type(self), "group_gap")
+
+    def _parting(self, error: Exception) -> Iterable[Event]:
+        """Events to send before those that end the connection for this reason."""
+        return ()
 
     @abstractmethod
     def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:

@@ -2,11 +2,12 @@
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from time import monotonic
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from ..asgi import accept, close, refusal
 from ..exceptions import AcceptConnection, ClientError, DenyConnection, LayerClosed, StopConsumer
@@ -36,15 +37,23 @@ class Connection(Outlet):
         mailbox: where the layer puts the messages.
         join: puts the channel into its groups, when the first event has come.
         handle: passes one event or message to the consumer.
+        parting: the events to send before those that end an answered connection.
         by_steps: whether handlers may be run while the connection's own task sleeps.
         depart: takes the channel out of its groups, when all has been handled.
         grace: seconds that handlers may go on after the client has left.
         farewell: seconds that the handler of the disconnect event may take.
+
+    Attributes:
+        current: the type of what is being handled.
+        is_endless: whether a stream of events may end anywhere between two of them.
+        tasks: for tasks of the consumer's own, which end with the connection.
     """
+
+    tasks: TaskGroup
 
     __slots__ = (
         "_begun_at", "_broken", "_by_steps", "_depart", "_error", "_farewell", "_handle",
-        "_has_failed", "_join", "_receive", "current", "is_endless",
+        "_has_failed", "_join", "_parting", "_receive", "current", "is_endless", "tasks",
     )  # fmt: skip
 
     def __init__(
@@ -56,17 +65,19 @@ class Connection(Outlet):
         *,
         join: Callable[[], Awaitable[None]],
         handle: Callable[[Message], Coroutine[Any, Any, None] | None],
+        parting: Callable[[Exception], Iterable[Event]],
         by_steps: bool,
         depart: Callable[[], None],
         grace: float,
         farewell: float,
     ) -> None:
         super().__init__(scope, send, mailbox, grace)
-        self.current = ""  # the type of what is being handled
-        self.is_endless = False  # a stream of events may end anywhere between two of them
+        self.current = ""
+        self.is_endless = False
         self._receive = receive
         self._join = join
         self._handle = handle
+        self._parting = parting
         self._by_steps = by_steps
         self._depart = depart
         self._farewell = farewell
@@ -84,8 +95,8 @@ class Connection(Outlet):
                 the server's own ``receive`` raised.
         """
         self.mailbox.on_close = self._handling.cancel
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._read)
+        async with anyio.create_task_group() as self.tasks:
+            self.tasks.start_soon(self._read)
             try:
                 error = await self._handle_until_over()
             finally:
@@ -93,7 +104,7 @@ class Connection(Outlet):
                 with anyio.CancelScope(shield=True):
                     await self._say_goodbye()
                 self._depart()
-            tasks.cancel_scope.cancel()
+            self.tasks.cancel_scope.cancel()
         if self._broken is not None:
             raise self._broken
         is_ending = isinstance(error, StopConsumer | DenyConnection)
@@ -206,13 +217,15 @@ class Connection(Outlet):
                 error = DenyConnection()
             return refusal(self.scope, error)
         if "http.response.body" in self._protocol.moves[self._state] and self.is_endless:
-            return [{"type": "http.response.body", "body": b"", "more_body": False}]
+            end = {"type": "http.response.body", "body": b"", "more_body": False}
+            return [*self._parting(error), end]
         if "websocket.close" not in self._protocol.moves[self._state]:
             return []  # a response cut short is how a client learns that it is not whole
         if isinstance(error, StopConsumer):
-            return [close()]
+            return [*self._parting(error), close()]
         code = getattr(error, "close_code", 1011)
-        return [close(code, str(error) if code != 1011 else "Internal Server Error")]
+        reason = str(error) if code != 1011 else "Internal Server Error"
+        return [*self._parting(error), close(code, reason)]
 
     async def _say_goodbye(self) -> None:
         """Handle the disconnect event, once, if there was a connection at all."""

@@ -1,142 +1,90 @@
-"""Whose notifications a client gets, how they read, and how a WebSocket brings them."""
+"""How a WebSocket brings notifications: as plain text, or in the frames of the protocol."""
 
 import json
 import logging
-from abc import abstractmethod
+from math import inf
 from typing import ClassVar
 
-from ..exceptions import InvalidMessage, InvalidName, NoRouteFound
-from ..names import require_group_name
-from ..types import Message
-from .base import AsyncConsumer
+import anyio
+
+from .. import asgi
+from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer
+from ..layers.results import Joined
+from ..positions import Position
+from ..protocol import PROTOCOL, BadFrame, Request, frames, read
+from ..types import Event, Message, Receive, Scope, Send
+from .watching import Notifications, as_text, room_group, since_of
 from .websocket import AsyncWebsocketConsumer
 
 __all__ = ["NotificationConsumer", "Notifications", "as_text", "room_group"]
 
 logger = logging.getLogger("asgi_notify.notifications")
 
-
-def room_group(room_name: object) -> str:
-    """The group of a room: ``user_42`` for 42.
-
-    Raises:
-        NoRouteFound: no group can be called that.
-    """
-    try:
-        return require_group_name(f"user_{room_name}")
-    except InvalidName as error:
-        raise NoRouteFound(f"there is no room {str(room_name)[:20]}...: {error}") from error
-
-
-def as_text(data: object) -> str:
-    """The text frame that carries a notification's data: text as it is, anything else as JSON.
-
-    Raises:
-        InvalidMessage: no frame can carry it.
-    """
-    try:
-        if not isinstance(data, str):
-            return json.dumps(data, allow_nan=False)
-        if not data.isascii():
-            data.encode()  # half of a surrogate pair, which JSON may spell, is no text
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMessage(f"its data cannot be sent as text or JSON: {error}") from error
-    return data
-
-
-class Notifications(AsyncConsumer):
-    """What every transport of notifications shares, to be overridden once for all of them.
-
-    ::
-
-        class OwnRoom(Notifications):
-            async def join(self):
-                if self.scope["user"].id != self.room_name:
-                    raise Forbidden("this is another user's room")
-                await super().join()
-
-        class OwnSocket(OwnRoom, NotificationConsumer): ...
-        class OwnStream(OwnRoom, NotificationHttpConsumer): ...
-
-    A message ``{"type": "send.notification", "data": ...}`` to the group reaches
-    the client.
-
-    Attributes:
-        room_name: what the path captured under that name.
-        room_group_name: ``user_<room_name>``, the group that `join` joins.
-    """
-
-    helpers: ClassVar[frozenset[str]] = frozenset({"join", "render"})
-
-    room_name: object
-    room_group_name: str
-
-    async def join(self) -> None:
-        """Let the client watch: join the group of the room.
-
-        An override raises `Forbidden`, `Unauthorized` or `DenyConnection` for
-        who may not watch.
-        """
-        await self.channel_layer.group_add(self.room_group_name, self.channel_name)
-
-    def render(self, data: object) -> str:
-        """The text that the client gets for a notification's data.
-
-        Raises:
-            InvalidMessage: no text can carry it; it is logged and passed over.
-        """
-        return as_text(data)
-
-    async def send_notification(self, event: Message) -> None:
-        """Handle a message to the group: pass its ``data`` on to the client."""
-        if "data" not in event:
-            logger.error(
-                "a notification to %s has no 'data'; it was passed over", self.scope["path"]
-            )
-            return
-        try:
-            text = self.render(event["data"])
-        except InvalidMessage as error:
-            # The sender's mistake, which must not cost its readers their connections.
-            logger.error("a notification to %s was passed over: %s", self.scope["path"], error)
-            return
-        await self._deliver(text)
-
-    async def _enter(self) -> None:
-        """Find the room that the path names, and join its group."""
-        self.room_name = self.scope["url_route"]["kwargs"]["room_name"]
-        self.room_group_name = room_group(self.room_name)
-        await self.join()
-
-    @abstractmethod
-    async def _deliver(self, text: str) -> None:
-        """Bring the text to the client."""
+_PING = "ping.due"  # this consumer's own event, so that one thing at a time is sent
 
 
 # Its send() takes a frame rather than an event, as AsyncWebsocketConsumer's does.
 class NotificationConsumer(Notifications, AsyncWebsocketConsumer):  # type: ignore[misc]
-    """Sends its client what the group ``user_<room_name>`` is sent.
+    """Sends its client what the group ``user_<room_name>`` is sent, and others if it may.
 
-    Routed at a path with a ``room_name``, such as
-    ``notifications/<int:room_name>/``. A message
-    ``{"type": "send.notification", "data": ...}`` to the group reaches the client
-    as a text frame: text as it is, anything else as JSON. Who may watch, and how
-    a notification reads, is decided in `Notifications`.
-
-    A client that sends ``ping`` gets ``pong``. Anything else goes to
+    A client that offers the subprotocol ``asgi-notify.v1`` speaks the protocol
+    of ``docs/protocol.md``: it subscribes to groups, resumes where it was, and
+    is told of what it has lost. Any other gets the notifications of its path's
+    group as text frames: text as it is, anything else as JSON. It may send
+    ``ping``, which is answered with ``pong``. What else it sends goes to
     `client_message`, which publishes nothing, since a client does not speak
     for the server.
+
+    Who may watch, and how a notification reads, is decided in `Notifications`.
+
+    Attributes:
+        ping_interval: seconds between two pings to a client of the protocol.
+        pong_timeout: seconds after which one that has not sent anything is
+            closed with 4408.
+        max_subscriptions: how many groups one connection may subscribe to.
     """
 
     max_message_size = 16 * 1024  # bytes; a client has little to say here
+    ping_interval: float = 25.0  # proxies commonly cut what is silent for 30 or 60
+    pong_timeout: float = 10.0
+    max_subscriptions: int = 100
     helpers: ClassVar[frozenset[str]] = frozenset({"client_message", "send_error"})
 
+    # Of a client of the protocol: its groups, and where it stands in each.
+    _subscriptions: dict[str, Position | None]
+    # On the event loop's clock, in seconds:
+    _silent_since = inf  # when the wait for its next frame began
+    _pinged_at = -inf
+
     async def connect(self) -> None:
+        if PROTOCOL not in (self.scope.get("subprotocols") or ()):
+            await self._enter()
+            if not self.room_group_name:
+                raise ClientError(
+                    f"nothing is watched at this path: offer the subprotocol {PROTOCOL} and "
+                    "subscribe, or name a group, such as ?group=user_42"
+                )
+            await self.accept()
+            return
+        self._since = since_of(self.scope)
+        self._subscriptions = {}
         await self._enter()
-        await self.accept()
+        await self.accept(PROTOCOL)
+        self.speaks_protocol = True
+        await self._send_frame(
+            frames.welcome(self.channel_name, self.ping_interval, self.pong_timeout)
+        )
+        if self.room_group_name:
+            # What is replayed waits in the mailbox, and is handled when this handler has
+            # returned: so this frame comes first. The same holds for every subscription.
+            self._subscriptions[self.room_group_name] = self._position
+            await self._send_frame(self._subscribed())
+        self._connection.tasks.start_soon(self._watch_over_peer)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        if text_data == "ping":
+        if self.speaks_protocol:
+            await self._answer(text_data)
+        elif text_data == "ping":
             await self.send(text_data="pong")
         elif text_data is None:
             await self.send_error("binary frames are not read here; send text")
@@ -144,15 +92,139 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):  # type: igno
             await self.client_message(text_data)
 
     async def client_message(self, text: str) -> None:
-        """Called with what the client sends, apart from ``ping``; answers that it is not read.
+        """Called with what a plain client sends, but for ``ping``; answers that it is not read.
 
         Override it to let clients do more.
         """
         await self.send_error("this socket brings notifications; all it understands is 'ping'")
 
     async def send_error(self, sentence: str) -> None:
-        """Tell the client, in a frame ``{"error": ...}``, what was wrong."""
+        """Tell a plain client, in a frame ``{"error": ...}``, what was wrong."""
         await self.send(text_data=json.dumps({"error": sentence}))
 
-    async def _deliver(self, text: str) -> None:
+    # The protocol.
+
+    async def _answer(self, text: str | None) -> None:
+        try:
+            if text is None:
+                raise BadFrame("bad_frame", "binary frames are not read here; send text")
+            request = read(text)
+            await self._fulfil(request)
+        except BadFrame as error:
+            await self._send_frame(frames.error(error.code, str(error), error.ref, error.group))
+
+    async def _fulfil(self, request: Request) -> None:
+        if request.type == "subscribe":
+            await self._subscribe(request)
+        elif request.type == "unsubscribe":
+            await self._unsubscribe(request)
+        elif request.type == "ping":
+            await self._send_frame(frames.pong(request.ref))
+        # A pong has done its work by being heard.
+
+    async def _subscribe(self, request: Request) -> None:
+        group, since, ref = request.group, request.since, request.ref
+        is_new = group not in self._subscriptions
+        if is_new and len(self._subscriptions) >= self.max_subscriptions:
+            raise BadFrame(
+                "too_many",
+                f"a connection has at most {self.max_subscriptions} subscriptions: "
+                "unsubscribe from others, or open another connection",
+                ref,
+                group,
+            )
+        try:
+            await self.authorize(group)
+            if is_new or since is not None:
+                joined = await self._add(group, since)
+            else:
+                joined = Joined(None, None, 0)
+        except (StopConsumer, LayerClosed):
+            raise
+        except Exception as error:
+            raise self._failed(error, request) from error
+        if is_new or joined.recovered:
+            self._subscriptions[group] = joined.position
+        # Else what waits in the mailbox still follows, so the client stands where it stood.
+        position = self._subscriptions[group]
+        await self._send_frame(
+            frames.subscribed(group, position, joined.recovered, joined.replayed, ref)
+        )
+
+    def _failed(self, error: Exception, request: Request) -> BadFrame:
+        code = frames.error_code(error)
+        sentence = str(error) or "this is not allowed"
+        if code == "failed":
+            logger.error("%s: subscribing to %s failed", self._connection, request.group,
+                         exc_info=error)  # fmt: skip
+            sentence = "the server failed; try again later"
+        return BadFrame(code, sentence, request.ref, request.group)
+
+    async def _unsubscribe(self, request: Request) -> None:
+        group = request.group
+        if group not in self._subscriptions:
+            raise BadFrame(
+                "not_subscribed", f"there is no subscription to {group}", request.ref, group
+            )
+        del self._subscriptions[group]
+        await self.channel_layer.group_discard(group, self.channel_name)
+        await self._send_frame(frames.unsubscribed(group, request.ref))
+
+    async def _deliver(self, text: str, event: Message) -> None:
+        if self.speaks_protocol and not self._advance(event):
+            return
         await self.send(text_data=text)
+
+    def _advance(self, event: Message) -> bool:
+        """Note that the client gets this; False where it has left the group meanwhile."""
+        group = getattr(event, "group", None)
+        if group in self._subscriptions:
+            self._subscriptions[group] = event.position  # type: ignore[attr-defined]
+            return True
+        # A subclass may have joined groups that the client knows nothing of.
+        return group is None or group in self._connection.mailbox.groups
+
+    async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
+        if self.speaks_protocol and group in self._subscriptions:
+            await self._send_frame(frames.gap(group, reason, lost))
+
+    async def ping_due(self, event: Event) -> None:
+        """Handle that it is time to ask whether the client is still there."""
+        self._pinged_at = anyio.current_time()
+        await self._send_frame(frames.ping())
+
+    async def _send_frame(self, frame: str) -> None:
+        await self._connection.send(asgi.send_text(frame))
+
+    def _parting(self, error: Exception) -> list[Event]:
+        frame = self._farewell(error)
+        return [] if frame is None else [asgi.send_text(frame)]
+
+    def _wants_gaps(self, scope: Scope) -> bool:
+        return PROTOCOL in (scope.get("subprotocols") or ())
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def hear() -> Event:
+            # A frame that waits to be handled is no silence: then nobody waits here.
+            self._silent_since = anyio.current_time()
+            event = await receive()
+            self._silent_since = inf
+            return event
+
+        speaks = PROTOCOL in (scope.get("subprotocols") or ())
+        await super()._live(scope, hear if speaks else receive, send)
+
+    async def _watch_over_peer(self) -> None:
+        """Ping the client again and again, and close its connection when it is dead."""
+        mailbox, began_at = self._connection.mailbox, anyio.current_time()
+        while True:
+            await anyio.sleep_until(began_at + self.ping_interval)
+            began_at = anyio.current_time()
+            with anyio.move_on_after(self.pong_timeout):
+                await mailbox.put_event({"type": _PING})
+                await anyio.sleep(self.pong_timeout)
+            if began_at <= self._pinged_at and self._silent_since <= self._pinged_at:
+                mailbox.close(
+                    ClientTimeout(f"nothing was heard for {self.pong_timeout:g} s after a ping")
+                )
+                return

@@ -1,5 +1,6 @@
 """How HTTP brings notifications: as a stream of events, or as answers to polls."""
 
+import json
 import math
 import re
 from typing import Any
@@ -7,12 +8,14 @@ from urllib.parse import parse_qs
 
 import anyio
 
-from ..asgi import json_response
+from .. import sse
+from ..asgi import json_response, query_value, response
 from ..exceptions import ClientError, MisuseError
-from ..sse import CONTENT_TYPE
-from ..types import Event, Scope
-from .notification import Notifications
+from ..positions import Position
+from ..protocol import PROTOCOL, frames
+from ..types import Event, Message, Scope
 from .sse import AsyncSseConsumer
+from .watching import Notifications, since_of
 
 __all__ = ["NotificationHttpConsumer"]
 
@@ -26,15 +29,21 @@ _ANSWER = "poll.answer"  # this consumer's own event, behind what waits in its m
 class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
     """Brings the notifications of the group ``user_<room_name>`` over HTTP.
 
-    A GET that accepts ``text/event-stream``, as a browser's ``EventSource``
-    does, gets a stream: one event for each notification, named ``message``, its
-    data the text that a WebSocket gets.
+    At a path without a ``room_name``, ``?group=`` names the group. A GET that
+    accepts ``text/event-stream``, as a browser's ``EventSource`` does, gets a
+    stream: one event for each notification, named ``message``, its data the
+    text that a WebSocket gets and its id the position, from which a browser
+    resumes by itself. What was lost is told in an event named ``gap``.
 
-    Any other GET is a long poll. It is answered, at the first notification,
-    with ``{"notifications": [text, ...]}``, or with an empty list when the
-    client's ``?timeout=`` is over. What is sent while nobody polls is lost to it.
+    Any other GET is a long poll. It is answered with ``{"notifications":
+    [text, ...], "position": ...}`` at the first notification, or with an empty
+    list when the client's ``?timeout=`` is over. The position is the
+    ``?since=`` of the next poll, which is then answered with what was sent
+    meanwhile, where the group has a history.
 
-    Who may watch, and how a notification reads, is decided in `Notifications`.
+    With ``?protocol=asgi-notify.v1`` both bring the frames of the protocol
+    instead. Who may watch, and how a notification reads, is decided in
+    `Notifications`.
 
     Attributes:
         is_polling: whether this request is a long poll.
@@ -48,37 +57,118 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
 
     is_polling = False
     _has_answer = False  # and it is on its way
+    _is_announced = False  # the client of a stream was told where it stands
+    _is_lost = False  # the client resumes from what is no position of ours
+    _has_missed = False  # a message was lost to this poll; the next one gets it
+    _brought: Position | None = None  # the last one that this poll brings
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._texts: list[str] = []
 
     async def connect(self) -> None:
+        self.speaks_protocol = _names_protocol(self.scope)
+        self._find_position()
         await self._enter()
+        if not self.room_group_name:
+            raise ClientError("name the group to watch, such as ?group=user_42")
 
     async def handle(self, body: bytes) -> None:
         self.is_polling = not _accepts_stream(self.scope)
         await super().handle(body)
+        if not (self.is_polling or self._is_announced or self._connection.is_closed):
+            await self._announce()  # connect() of a subclass has sent something first
+
+    def _find_position(self) -> None:
+        if self.is_polling or self.last_event_id is None:
+            self._since = since_of(self.scope)
+            return
+        try:
+            self._since = Position.parse(self.last_event_id)
+        except ClientError:
+            # The server was another one when the browser got that id. It is not to
+            # blame, and a browser whose stream is refused never comes back.
+            self._is_lost = True
+
+    @property
+    def _is_recovered(self) -> bool | None:
+        return False if self._is_lost else super()._is_recovered
+
+    async def _open(self) -> None:
+        if not self.is_polling:
+            await self._announce()
+            return
+        self._tasks.start_soon(self._answer_after, self._timeout())
+        if self._is_recovered is False:
+            await self._answer()
+
+    # A stream.
+
+    async def _announce(self) -> None:
+        """Tell the client at once where it stands, so that it can resume from there."""
+        self._is_announced = True
+        position = _id(self._position)
+        if self.speaks_protocol:
+            await self.send_event(frames.welcome(self.channel_name), retry=self.retry)
+            await self.send_event(self._subscribed(), id=position)
+            return
+        if position is not None:
+            await self.send_event(None, id=position, retry=self.retry)
+        else:
+            await super()._open()
+        if self._is_recovered is False:
+            await self._tell_gap(self.room_group_name, "unrecovered", None)
+
+    def _parting(self, error: Exception) -> list[Event]:
+        frame = self._farewell(error)
+        if frame is None:
+            return []
+        return [{"type": "http.response.body", "body": sse.event(frame), "more_body": True}]
+
+    # Both.
+
+    async def _deliver(self, text: str, event: Message) -> None:
+        is_own = getattr(event, "group", None) == self.room_group_name
+        position: Position | None = event.position if is_own else None  # type: ignore[attr-defined]
+        if not self.is_polling:
+            await self.send_event(text, id=_id(position))
+        elif not self._has_missed:
+            self._texts.append(text)
+            self._brought = position or self._brought
+            await self._answer()
+
+    async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
+        if self.is_polling:
+            await self._end_before_gap(group, reason, lost)
+        elif self.speaks_protocol:
+            await self.send_event(frames.gap(group, reason, lost))
+        else:
+            content = {"group": group, "reason": reason, "lost": lost}
+            await self.send_event(json.dumps(content), event="gap")
+
+    # A poll.
+
+    async def _end_before_gap(self, group: str, reason: str, lost: int | None) -> None:
+        if self._position is not None and group == self.room_group_name:
+            self._has_missed = True  # the next poll goes on before the gap, from the history
+        elif self.speaks_protocol:
+            self._texts.append(frames.gap(group, reason, lost))
+        await self._answer()
 
     async def poll_answer(self, event: Event) -> None:
         """Handle the end of a poll: answer with what has come."""
         if not self.is_polling:
             return
+        position = _id(self._brought or self._position)
         no_store = (b"cache-control", b"no-store")
-        await self._emit(*json_response(200, {"notifications": self._texts}, no_store))
-
-    async def _open(self) -> None:
-        if not self.is_polling:
-            await super()._open()
+        if self.speaks_protocol:
+            body = frames.answer([self._subscribed(), *self._texts], position)
+            await self._emit(*response(200, body.encode(), "application/json", no_store))
             return
-        self._tasks.start_soon(self._answer_after, self._timeout())
-
-    async def _deliver(self, text: str) -> None:
-        if not self.is_polling:
-            await self.send_event(text)
-            return
-        self._texts.append(text)
-        await self._answer()
+        content: dict[str, object] = {"notifications": self._texts, "position": position}
+        if self._is_recovered is not None:
+            content["recovered"] = self._is_recovered
+        await self._emit(*json_response(200, content, no_store))
 
     async def _answer_after(self, seconds: float) -> None:
         await anyio.sleep(seconds)
@@ -116,6 +206,17 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
         return seconds
 
 
+def _names_protocol(scope: Scope) -> bool:
+    name = query_value(scope, "protocol")
+    if name not in (None, PROTOCOL):
+        raise ClientError(f"protocol is {PROTOCOL}, or left out for plain text")
+    return name is not None
+
+
+def _id(position: Position | None) -> str | None:
+    return None if position is None else str(position)
+
+
 def _accepts_stream(scope: Scope) -> bool:
     """Whether the Accept header names the type of a stream.
 
@@ -124,6 +225,6 @@ def _accepts_stream(scope: Scope) -> bool:
     accepted = [value for name, value in scope.get("headers", ()) if name.lower() == b"accept"]
     ranges = b",".join(accepted).decode("latin-1").split(",")
     return any(
-        part.partition(";")[0].strip().lower() == CONTENT_TYPE and not _REFUSED.search(part)
+        part.partition(";")[0].strip().lower() == sse.CONTENT_TYPE and not _REFUSED.search(part)
         for part in ranges
     )

@@ -8,8 +8,8 @@ from anyio.abc import TaskGroup
 
 from .. import sse
 from ..asgi import header
-from ..exceptions import MethodNotAllowed
-from ..types import Event, Receive, Scope, Send
+from ..exceptions import Forbidden, MethodNotAllowed
+from ..types import Event, Message, Receive, Scope, Send
 from .http import AsyncHttpConsumer
 
 __all__ = ["AsyncSseConsumer"]
@@ -93,6 +93,16 @@ class AsyncSseConsumer(AsyncHttpConsumer):
         await self.connect()
         if not self._has_written and not self._connection.is_closed:
             await self._open()
+
+    async def connection_close(self, message: Message) -> None:
+        """Handle somebody's wish, sent through the layer, that this connection ends.
+
+        Raises:
+            Forbidden: it was not answered yet; the client is told the reason.
+        """
+        if not self._connection.is_answered:
+            raise Forbidden(message.get("reason") or "the server has ended this connection")
+        await self.send_body(b"")
 
     async def http_disconnect(self, message: Event) -> None:
         if self._has_begun:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from .. import asgi
 from ..exceptions import ClientError, MisuseError, TooLarge, UnsupportedData
-from ..types import Event
+from ..types import Event, Message
 from .base import AsyncConsumer, Consumer, SyncConsumer
 
 __all__ = [
@@ -50,6 +50,10 @@ class _Websocket(Consumer[Done], Generic[Done]):
         """Handle the end of the connection."""
         # RFC 6455 7.4.1: 1005 stands for a close frame without a code.
         return self.disconnect(message.get("code") or 1005)
+
+    def connection_close(self, message: Message) -> Done:
+        """Handle somebody's wish, sent through the layer, that this connection ends."""
+        return self.close(message.get("code"), message.get("reason"))
 
     def connect(self) -> Done:
         """Called when a client wants to connect; accepts it, unless overridden.

@@ -17,9 +17,15 @@ LEFT: Event = {"type": "http.disconnect"}
 class Stream(Wire):
     """A wire that asks for a stream, and reads its events."""
 
-    def __init__(self, *headers: tuple[bytes, bytes], path: str = "/", method: str = "GET") -> None:
+    def __init__(
+        self,
+        *headers: tuple[bytes, bytes],
+        path: str = "/",
+        method: str = "GET",
+        query: str = "",
+    ) -> None:
         super().__init__(REQUEST, kind="http", path=path)
-        self.scope.update(method=method, headers=list(headers))
+        self.scope.update(method=method, headers=list(headers), query_string=query.encode())
 
     @property
     def chunks(self) -> list[bytes]:
@@ -34,10 +40,10 @@ class Stream(Wire):
 
 @asynccontextmanager
 async def streaming(
-    app: Any, *headers: tuple[bytes, bytes], path: str = "/"
+    app: Any, *headers: tuple[bytes, bytes], path: str = "/", query: str = ""
 ) -> AsyncIterator[Stream]:
     """A stream that runs beside the test; its client leaves at the end of the block."""
-    wire = Stream(*headers, path=path)
+    wire = Stream(*headers, path=path, query=query)
     with anyio.fail_after(100):  # longer than what a test sees of a turned clock
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, app)

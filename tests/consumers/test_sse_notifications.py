@@ -62,7 +62,7 @@ class Poll:
         assert headers[b"content-type"] == b"application/json"
         assert headers[b"cache-control"] == b"no-store"
         content = json.loads(response["body"])
-        assert content.keys() == {"notifications"}
+        assert content.keys() == {"notifications", "position"}
         texts: list[str] = content["notifications"]
         return texts
 
@@ -209,7 +209,7 @@ async def test_a_subclass_says_how_long_a_poll_waits() -> None:
     quick = URLRouter([path(ROOM, Quick)])
     with anyio.fail_after(5):
         status, content, _ = await get("", application=quick)
-        assert (status, content) == (200, {"notifications": []})
+        assert (status, content) == (200, {"notifications": [], "position": None})
     status, content, _ = await get("?timeout=0.6", application=quick)
     assert status == 400
     assert "from 0 to 0.5" in content["error"]

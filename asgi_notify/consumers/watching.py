@@ -1,0 +1,237 @@
+"""Whose notifications a client gets, from where on, and how they read; not how they travel."""
+
+import json
+import logging
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from random import uniform
+from typing import Any, ClassVar
+
+from ..asgi import query_value
+from ..codec import FrozenMessage
+from ..exceptions import Forbidden, InvalidMessage, InvalidName, LayerClosed, NoRouteFound
+from ..layers.results import Joined
+from ..names import require_group_name
+from ..positions import Position
+from ..protocol import frames
+from ..types import Message, Scope
+from ..users import user_group
+from .base import AsyncConsumer
+
+__all__ = ["Notifications", "as_text", "room_group", "since_of"]
+
+logger = logging.getLogger("asgi_notify.notifications")
+
+_OF_A_USER = re.compile(r"user_(0|[1-9][0-9]*)")
+
+_frames = frames.Frames()  # of the whole process: a message is spelled once
+
+
+def room_group(room_name: object) -> str:
+    """The group of a room: ``user_42`` for 42.
+
+    Raises:
+        NoRouteFound: no group can be called that.
+    """
+    try:
+        return user_group(room_name)
+    except InvalidName as error:
+        raise NoRouteFound(f"there is no room {str(room_name)[:20]}...: {error}") from error
+
+
+def as_text(data: object) -> str:
+    """The text frame that carries a notification's data: text as it is, anything else as JSON.
+
+    Raises:
+        InvalidMessage: no frame can carry it.
+    """
+    try:
+        if not isinstance(data, str):
+            return json.dumps(data, allow_nan=False)
+        if not data.isascii():
+            data.encode()  # half of a surrogate pair, which JSON may spell, is no text
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessage(f"its data cannot be sent as text or JSON: {error}") from error
+    return data
+
+
+class Notifications(AsyncConsumer):
+    """What every transport of notifications shares, to be overridden once for all of them.
+
+    ::
+
+        class Own(Notifications):
+            async def authorize(self, group):
+                if group != f"user_{self.scope['user'].id}":
+                    raise Forbidden("these are another user's notifications")
+
+        class OwnSocket(Own, NotificationConsumer): ...
+        class OwnHttp(Own, NotificationHttpConsumer): ...
+
+    A message ``{"type": "send.notification", "data": ...}`` to the group reaches
+    the client. A path with a ``room_name`` is about the group ``user_<room_name>``;
+    at a path without one, the client names a group in ``?group=``, or subscribes
+    over its WebSocket.
+
+    Attributes:
+        room_name: what the path captured under that name, or None.
+        room_group_name: the group that `join` joins; empty where there is none.
+        speaks_protocol: whether the client is sent frames of the protocol
+            ``asgi-notify.v1``, rather than plain text.
+        presence_info: what the presence of a group says of this connection, such as
+            ``{}``, so that `connections_of` a user finds it; None keeps it out.
+        retry_spread: seconds over which the clients of a server that ends are
+            asked to come back.
+    """
+
+    helpers: ClassVar[frozenset[str]] = frozenset({"authorize", "join", "render"})
+
+    room_name: object = None
+    room_group_name: str = ""
+    speaks_protocol: bool = False
+    retry_spread: float = 5.0
+    presence_info: Mapping[str, Any] | None = None  # a kilobyte for each connection
+
+    _has_own_text: ClassVar[bool] = False  # render() is overridden
+    _since: Position | None = None  # what the client has seen already, as it says
+    _joined: Joined | None = None  # what became of the group of the path
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._has_own_text = cls.render is not Notifications.render
+
+    async def authorize(self, group: str) -> None:
+        """Let the client watch a group, or raise; called for every group that it wants.
+
+        Unless overridden, it lets pass the group of the path's room and, at a
+        path without a room, every group ``user_<number>``.
+
+        Raises:
+            Forbidden: or `Unauthorized`, `NoRouteFound`: the client may not
+                watch it, and is told why.
+        """
+        if self.room_name is not None:
+            is_right = group == self.room_group_name
+        elif type(self).join is not Notifications.join:
+            # It may be what guards the rooms, and a path without a room would leave it out.
+            raise Forbidden(
+                f"{type(self).__qualname__}.join() decides about rooms, and this path has none: "
+                "override authorize(group), which is asked about every group"
+            )
+        else:
+            is_right = _OF_A_USER.fullmatch(group) is not None
+        if not is_right:
+            raise Forbidden(f"{group} cannot be watched here")
+
+    async def join(self) -> None:
+        """Let the client watch the group of its path: ask `authorize`, and join it.
+
+        An override raises `Forbidden`, `Unauthorized` or `DenyConnection` for
+        who may not watch.
+        """
+        await self.authorize(self.room_group_name)
+        self._joined = await self._add(self.room_group_name, self._since)
+
+    async def _add(self, group: str, since: Position | None) -> Joined:
+        return await self.channel_layer.group_add(
+            group, self.channel_name, since=since, info=self.presence_info
+        )
+
+    def render(self, data: object) -> str:
+        """The text that the client gets for a notification's data.
+
+        Unless this is overridden, a client of the protocol gets the data itself.
+
+        Raises:
+            InvalidMessage: no text can carry it; it is logged and passed over.
+        """
+        return as_text(data)
+
+    async def send_notification(self, event: Message) -> None:
+        """Handle a message to the group: pass its ``data`` on to the client."""
+        if "data" not in event:
+            logger.error(
+                "a notification to %s has no 'data'; it was passed over", self.scope["path"]
+            )
+            return
+        try:
+            text = self._frame(event) if self.speaks_protocol else self.render(event["data"])
+        except InvalidMessage as error:
+            # The sender's mistake, which must not cost its readers their connections.
+            logger.error("a notification to %s was passed over: %s", self.scope["path"], error)
+            return
+        await self._deliver(text, event)
+
+    def _frame(self, event: Message) -> str:
+        group = getattr(event, "group", None)
+        if group is None or not isinstance(event, FrozenMessage):  # sent to this channel alone
+            text = self.render(event["data"]) if self._has_own_text else event["data"]
+            return frames.notification(self.room_group_name or None, None, text)
+        if self._has_own_text:  # it may be another one for each client
+            return frames.notification(group, event.position, self.render(event["data"]))
+        return _frames.notification(event)
+
+    async def group_gap(self, event: Message) -> None:
+        """Handle that messages of a group were lost to this client: tell it, where it can be."""
+        await self._tell_gap(event["group"], event["reason"], event["lost"])
+
+    async def _enter(self) -> None:
+        """Find out what the path is about, and join its group."""
+        captured = self.scope["url_route"]["kwargs"]
+        if "room_name" in captured:
+            self.room_name = captured["room_name"]
+            self.room_group_name = room_group(self.room_name)
+        else:
+            name = query_value(self.scope, "group")
+            self.room_group_name = _group(name) if name is not None else ""
+        if self.room_group_name:
+            await self.join()
+
+    @property
+    def _position(self) -> Position | None:
+        """Where the client stands in the group of its path, once it has joined."""
+        return self._joined.position if self._joined is not None else None
+
+    @property
+    def _is_recovered(self) -> bool | None:
+        """Whether nothing is missing since what the client has seen; None where it said nothing."""
+        if self._since is None:
+            return None
+        return self._joined is not None and bool(self._joined.recovered)
+
+    def _subscribed(self) -> str:
+        """The frame that tells of the group of the path."""
+        replayed = self._joined.replayed if self._joined is not None else 0
+        return frames.subscribed(self.room_group_name, self._position, self._is_recovered, replayed)
+
+    def _farewell(self, error: Exception) -> str | None:
+        """The last frame before the connection ends for this reason, or None."""
+        if not self.speaks_protocol or not isinstance(error, LayerClosed):
+            return None
+        return frames.going_away(round(uniform(0, self.retry_spread), 3))
+
+    @abstractmethod
+    async def _deliver(self, text: str, event: Message) -> None:
+        """Bring the client the text of a notification."""
+
+    @abstractmethod
+    async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
+        """Tell the client that messages of a group were lost to it."""
+
+
+def _group(name: str) -> str:
+    try:
+        return require_group_name(name)
+    except InvalidName as error:
+        raise NoRouteFound(f"there is no group {name[:20]}...: {error}") from error
+
+
+def since_of(scope: Scope) -> Position | None:
+    """The position that the query names, or None.
+
+    Raises:
+        ClientError: it is none.
+    """
+    text = query_value(scope, "since")
+    return Position.parse(text) if text is not None else None

@@ -1,0 +1,238 @@
+"""The frames that a server sends in the notification protocol: how they are spelled.
+
+Each is one JSON object with a ``"type"``. What they mean is told in
+``docs/protocol.md``, and their shapes in ``schema.json`` beside this file.
+"""
+
+from collections.abc import Iterable
+from json import JSONEncoder
+from typing import Literal
+
+from ..codec import FrozenMessage
+from ..exceptions import (
+    ClientError,
+    DenyConnection,
+    Forbidden,
+    InvalidMessage,
+    InvalidName,
+    NoRouteFound,
+    Unauthorized,
+)
+from ..positions import Position
+
+__all__ = [
+    "PROTOCOL",
+    "ErrorCode",
+    "Frames",
+    "Ref",
+    "answer",
+    "error",
+    "error_code",
+    "gap",
+    "going_away",
+    "notification",
+    "ping",
+    "pong",
+    "subscribed",
+    "unsubscribed",
+    "welcome",
+]
+
+PROTOCOL = "asgi-notify.v1"
+"""The name of the WebSocket subprotocol, and of ``?protocol=`` over HTTP."""
+
+VERSION = 1
+MEMORY = 4 * 1024 * 1024  # characters of frames; thousands of usual ones
+
+ErrorCode = Literal[
+    "bad_frame",
+    "unknown_type",
+    "bad_request",
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "not_subscribed",
+    "too_many",
+    "failed",
+]
+"""What an error frame may say in its ``code``."""
+
+Ref = str | int | float | None
+"""What a client marks a request with, to know its answer by; None where it does not."""
+
+# Made once: json.dumps with options of its own makes an encoder at each call.
+_spell = JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+def welcome(
+    connection: str, ping_interval: float | None = None, pong_timeout: float | None = None
+) -> str:
+    """The first frame.
+
+    Args:
+        connection: the name of this connection, as the server's log has it.
+        ping_interval: seconds between two pings; None where none come.
+        pong_timeout: seconds that the client has to answer one.
+    """
+    return _spell(
+        {
+            "type": "welcome",
+            "version": VERSION,
+            "connection": connection,
+            "ping_interval": ping_interval,
+            "pong_timeout": pong_timeout,
+        }
+    )
+
+
+def subscribed(
+    group: str,
+    position: Position | None,
+    recovered: bool | None = None,
+    replayed: int = 0,
+    ref: Ref = None,
+) -> str:
+    """The answer to a subscription: what comes after a position follows.
+
+    Args:
+        group: which one.
+        position: where the client stands; None where the group has no history.
+        recovered: whether nothing is missing since the position it named; None
+            where it named none.
+        replayed: how many notifications follow from the history.
+        ref: of the request.
+    """
+    frame: dict[str, object] = {"type": "subscribed", "group": group, "position": _id(position)}
+    if recovered is not None:
+        frame["recovered"] = recovered
+    frame["replayed"] = replayed
+    return _spell(_with_ref(frame, ref))
+
+
+def unsubscribed(group: str, ref: Ref = None) -> str:
+    """The answer to the end of a subscription: nothing of the group follows."""
+    return _spell(_with_ref({"type": "unsubscribed", "group": group}, ref))
+
+
+def notification(group: str | None, position: Position | None, data: object) -> str:
+    """A notification.
+
+    Args:
+        group: that it was sent to; None where it was sent to this connection alone.
+        position: its id; None where the group has no history.
+        data: whatever JSON can spell.
+
+    Raises:
+        InvalidMessage: JSON cannot spell the data.
+    """
+    frame = {"type": "notification", "group": group, "id": _id(position), "data": data}
+    try:
+        return _spell(frame)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessage(f"its data cannot be sent as JSON: {error}") from error
+
+
+def gap(group: str, reason: str, lost: int | None) -> str:
+    """Notifications of a group were lost to this client here.
+
+    Args:
+        group: which one.
+        reason: ``full``, ``expired`` or ``unrecovered``.
+        lost: how many; None where nobody knows.
+    """
+    return _spell({"type": "gap", "group": group, "reason": reason, "lost": lost})
+
+
+def ping() -> str:
+    """A question whether the client is still there; any frame answers it."""
+    return '{"type":"ping"}'
+
+
+def pong(ref: Ref = None) -> str:
+    """The answer to the client's ping."""
+    return _spell(_with_ref({"type": "pong"}, ref))
+
+
+def error(code: ErrorCode, message: str, ref: Ref = None, group: str | None = None) -> str:
+    """A request that was not fulfilled; the connection goes on.
+
+    Args:
+        code: for programs.
+        message: for people; says the way out.
+        ref: of the request.
+        group: that it was about.
+    """
+    frame = {"type": "error", "code": code, "message": message, "ref": ref}
+    return _spell(frame if group is None else {**frame, "group": group})
+
+
+def going_away(retry_after: float) -> str:
+    """The server closes the connection now; the client comes back in so many seconds."""
+    return _spell({"type": "going_away", "retry_after": retry_after})
+
+
+def answer(frames: Iterable[str], position: str | None) -> str:
+    """The body of the answer to a poll: frames, and where the next poll begins."""
+    return f'{{"frames":[{",".join(frames)}],"position":{_spell(position)}}}'
+
+
+def error_code(failure: Exception) -> ErrorCode:
+    """What an error frame calls this failure of a request."""
+    for kind, code in _CODES.items():
+        if isinstance(failure, kind):
+            return code
+    return "failed"
+
+
+_CODES: dict[type[Exception], ErrorCode] = {
+    Unauthorized: "unauthorized",
+    Forbidden: "forbidden",
+    DenyConnection: "forbidden",
+    NoRouteFound: "not_found",
+    InvalidName: "not_found",
+    ClientError: "bad_request",  # the other errors of clients, so it stands last
+}
+
+
+def _id(position: Position | None) -> str | None:
+    return None if position is None else str(position)
+
+
+def _with_ref(frame: dict[str, object], ref: Ref) -> dict[str, object]:
+    return frame if ref is None else {**frame, "ref": ref}
+
+
+class Frames:
+    """The notifications that were spelled lately, so that each is spelled once for all who get it.
+
+    A message is known by being the same object, as it is for all members of a
+    group. When the frames have grown to ``memory``, the next that many follow
+    beside them, and then these are forgotten: a burst that fits is never
+    spelled twice, whatever the order in which its readers come to it.
+
+    Args:
+        memory: in characters; at most twice as much is kept.
+    """
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self._memory = memory
+        self._size = 0  # of the new ones
+        self._new: dict[int, tuple[FrozenMessage, str]] = {}
+        self._old: dict[int, tuple[FrozenMessage, str]] = {}
+
+    def notification(self, message: FrozenMessage) -> str:
+        """The frame of a message that has ``data``.
+
+        Raises:
+            InvalidMessage: JSON cannot spell it.
+        """
+        # The message is held, so nothing else can have its id meanwhile.
+        known = self._new.get(id(message)) or self._old.get(id(message))
+        if known is not None:
+            return known[1]
+        frame = notification(message.group, message.position, message["data"])
+        if self._size >= self._memory:
+            self._old, self._new, self._size = self._new, {}, 0
+        self._new[id(message)] = message, frame
+        self._size += len(frame)
+        return frame
