@@ -4,6 +4,7 @@
 #   make test PYTHON=python3.13 VENV=.venv313        test on another Python
 #   REQUIRE=browser make test                        fail, not skip, without a browser
 #   make bench ARGS=--quick                          a look at the speed, rather than a result
+#   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types format quick slow bench screenshot clean
+.PHONY: help run test lint types format quick slow soak bench screenshot clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -44,6 +45,9 @@ quick: $(VENV)/.dev ## run the tests that take no seconds each, and no browser
 
 slow: $(VENV)/.dev ## run only the tests that take seconds
 	"$(BIN)/python" -m pytest -m slow
+
+soak: $(VENV)/.dev ## cut connections and kill servers for minutes, and see that nothing is lost
+	"$(BIN)/python" -m tests.chaos $(ARGS)
 
 bench: $(BENCH)/.bench ## measure the speed beside that of peers, in some ten minutes
 	"$(BENCH)/bin/python" -m benchmarks $(ARGS)

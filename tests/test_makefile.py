@@ -34,3 +34,7 @@ def test_bench_has_an_environment_of_its_own_and_takes_arguments() -> None:
         "--dry-run", "bench", "ARGS=--quick"
     )
     assert '".venv-bench"' in make("--dry-run", "clean")
+
+
+def test_soak_takes_arguments() -> None:
+    assert "-m tests.chaos --minutes 60" in make("--dry-run", "soak", "ARGS=--minutes 60")

@@ -1,0 +1,107 @@
+"""What is done to the clients and to the server, and when: the same for the same seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from random import Random
+from typing import NamedTuple
+
+from tests.chaos.proxy import Proxy
+
+__all__ = ["Action", "Scenario", "actions"]
+
+CUTS = 0.6  # per client and second
+DELAY, SLOW, STOPPED = (0.1, 0.9), (1.5, 4.0), (0.2, 1.2)  # seconds
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One run.
+
+    Args:
+        seed: decides everything that is left to chance.
+        seconds: how long there is trouble; what follows is done in a few more.
+        history_size: messages that each group keeps.
+        capacity: messages that may wait for each client.
+        overflow: what happens to one more.
+        expiry: seconds that they may wait.
+        pong_timeout: seconds that a WebSocket may leave a ping without an answer.
+        interval: seconds between two messages of a publisher.
+        kills: how often the server's process is killed.
+        terms: how often it is told to end, and followed by another.
+        stops: how often it stands still for a while.
+        cuts: what befalls connections.
+        flaw: what the server does wrong on purpose; see tests/apps/chaos.py.
+    """
+
+    seed: int
+    seconds: float = 10.0
+    history_size: int = 50
+    capacity: int = 20
+    overflow: str = "drop_oldest"
+    expiry: float = 60.0
+    pong_timeout: float = 1.2
+    interval: float = 0.03
+    kills: int = 1
+    terms: int = 1
+    stops: int = 1
+    cuts: tuple[str, ...] = Proxy.KINDS
+    flaw: str = ""
+
+    @classmethod
+    def drawn(cls, seed: int, seconds: float) -> "Scenario":
+        """One in which what the server keeps and allows is left to chance, too."""
+        random = Random(seed)
+        trouble = max(1, round(seconds / 10))  # of each kind
+        return cls(
+            seed,
+            seconds,
+            history_size=random.choice((10, 50, 200)),
+            capacity=random.choice((5, 20, 100)),
+            overflow=random.choice(("drop_oldest", "drop_newest", "disconnect")),
+            expiry=random.choice((0.5, 60.0)),
+            interval=random.choice((0.015, 0.03, 0.1)),
+            kills=trouble,
+            terms=trouble,
+            stops=trouble,
+        )
+
+    def random(self, name: str) -> Random:
+        """A source of chance for one part of the run, whatever the others take of theirs."""
+        return Random(f"{self.seed} {name}")
+
+
+class Action(NamedTuple):
+    """Something that happens.
+
+    Args:
+        at: seconds after the beginning.
+        target: the name of a client, or "server".
+        kind: one of `Proxy.KINDS`, or "kill", "term" or "stop".
+        seconds: how long it takes.
+    """
+
+    at: float
+    target: str
+    kind: str
+    seconds: float
+
+
+def actions(scenario: Scenario, clients: Sequence[str]) -> list[Action]:
+    """All that happens in a scenario, in order."""
+    random = scenario.random("plan")
+    plan = []
+    count = round(CUTS * scenario.seconds) * len(clients) if scenario.cuts else 0
+    kinds = list(islice(cycle(scenario.cuts), count))  # each as often as the others
+    random.shuffle(kinds)
+    for client, kind in zip(cycle(clients), kinds, strict=False):
+        least, most = {"delay": DELAY, "slow": SLOW}.get(kind, (0.0, 0.0))
+        duration = min(random.uniform(least, most), scenario.seconds)
+        at = random.uniform(0, scenario.seconds - duration)
+        plan.append(Action(at, client, kind, duration))
+    ends = ["kill"] * scenario.kills + ["term"] * scenario.terms + ["stop"] * scenario.stops
+    random.shuffle(ends)
+    for number, kind in enumerate(ends, 1):
+        at = scenario.seconds * (number + random.uniform(-0.3, 0.3)) / (len(ends) + 1)
+        plan.append(Action(at, "server", kind, random.uniform(*STOPPED) if kind == "stop" else 0))
+    return sorted(plan)
