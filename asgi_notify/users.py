@@ -22,13 +22,12 @@ def user_group(user_id: object) -> str:
 async def connections_of(layer: BaseChannelLayer, user_id: object) -> dict[str, Info]:
     """The channels of a user's connections, with what each said of itself when it joined.
 
-    Those are listed that joined the group with a member or info: see
-    `BaseChannelLayer.group_add`.
+    That is the ``info`` of `BaseChannelLayer.group_add`, or None.
 
     Raises:
         InvalidName: no group can be called that.
     """
-    return await layer.presence(user_group(user_id))
+    return await layer.group_channels(user_group(user_id))
 
 
 async def disconnect_user(

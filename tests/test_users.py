@@ -57,9 +57,20 @@ def test_a_users_group_is_named_after_it() -> None:
 async def test_the_connections_of_a_user_are_listed(layer: InMemoryChannelLayer) -> None:
     phone = await of_user(layer, 42, info={"device": "phone"})
     desk = await of_user(layer, 42, member="42")
+    plain = await of_user(layer, 42)
     await of_user(layer, 43, member="43")
-    assert await connections_of(layer, 42) == {phone: {"device": "phone"}, desk: None}
+    assert await connections_of(layer, 42) == {
+        phone: {"device": "phone"},
+        desk: None,
+        plain: None,
+    }
     assert await connections_of(layer, 44) == {}
+
+
+async def test_the_default_consumers_connections_are_listed(layer: InMemoryChannelLayer) -> None:
+    async with connected(app, "/notifications/42/"), connected(app, "/notifications/42/"):
+        assert len(await connections_of(layer, 42)) == 2
+    assert await connections_of(layer, 42) == {}
 
 
 async def test_a_users_websockets_are_closed_and_nobody_elses(

@@ -166,7 +166,7 @@ class BaseChannelLayer(ABC):
 
         Raises:
             InvalidName: the channel cannot be called that.
-            MisuseError: the layer's consumers live in another event loop.
+            MisuseError: it is a consumer's, or the layer's consumers live in another loop.
         """
 
     @abstractmethod
@@ -239,6 +239,14 @@ class BaseChannelLayer(ABC):
 
         Raises:
             ClientError: ``since`` is no position.
+            InvalidName: the group cannot be called that.
+        """
+
+    @abstractmethod
+    async def group_channels(self, group: str) -> dict[str, Info]:
+        """All channels of a group, with the info of those that gave one.
+
+        Raises:
             InvalidName: the group cannot be called that.
         """
 

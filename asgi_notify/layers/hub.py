@@ -16,7 +16,7 @@ from .entries import Losses, Replayed
 from .history import PASSING, Histories
 from .idempotency import Publications
 from .mailbox import Entry, Mailbox, Overflow
-from .presence import Presence
+from .presence import Info, Presence
 from .results import Joined, Sent
 
 __all__ = ["Hub", "Late"]
@@ -96,6 +96,10 @@ class Hub:
         mailbox = self._make(self.new_name(prefix, _CONSUMER), overflow, tell_gaps)
         self._attached.add(mailbox)
         return mailbox
+
+    def is_attached(self, mailbox: Mailbox) -> bool:
+        """Whether it is that of a consumer that lives."""
+        return mailbox in self._attached
 
     def _has_left(self, channel: str) -> bool:
         """Whether the channel is one of a consumer that was detached."""
@@ -208,6 +212,11 @@ class Hub:
     def members(self, group: str) -> Iterable[Mailbox]:
         """The mailboxes in a group, here in this process."""
         return self._groups.get(group, ())
+
+    def group_channels(self, group: str) -> dict[str, Info]:
+        """The channels of a group, with the info of those that gave one."""
+        told = self.presence.members(group)
+        return {mailbox.channel: told.get(mailbox.channel) for mailbox in self.members(group)}
 
     def publish(
         self, group: str, message: FrozenMessage, key: str | None = None

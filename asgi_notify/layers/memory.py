@@ -143,6 +143,11 @@ class InMemoryChannelLayer(BaseChannelLayer):
     async def receive(self, channel: str) -> Message:
         self._settle()
         mailbox = self.hub.mailbox(require_channel_name(channel))
+        if self.hub.is_attached(mailbox):
+            raise MisuseError(
+                f"{channel} is a consumer's own: its messages come to the consumer's handlers; "
+                "to receive them elsewhere, make a channel of your own with new_channel()"
+            )
         try:
             while (entry := mailbox.pop()) is None:
                 await mailbox.wait()
@@ -209,6 +214,9 @@ class InMemoryChannelLayer(BaseChannelLayer):
     ) -> Replay:
         asked = require_group_name(group), _position(since)
         return await self._run(self.hub.histories.since, *asked, limit)
+
+    async def group_channels(self, group: str) -> dict[str, Info]:
+        return await self._run(self.hub.group_channels, require_group_name(group))
 
     async def presence(self, group: str) -> dict[str, Info]:
         return await self._run(self.hub.presence.members, require_group_name(group))

@@ -25,7 +25,11 @@ class Joined(NamedTuple):
     position: Position | None
     """Everything after it follows; None where the group has no history."""
     recovered: bool | None
-    """Whether nothing is missing since the position that was asked for; None without one."""
+    """Whether nothing is missing since the position that was asked for; None without one.
+
+    Where it is False, anything up to ``position`` may be missing; a member that
+    asks keeps what still waits in its mailbox, and gets that first.
+    """
     replayed: int
     """How many messages out of the history come first."""
 

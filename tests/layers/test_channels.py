@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from asgi_notify.exceptions import ChannelFull, InvalidName
+from asgi_notify.exceptions import ChannelFull, InvalidName, MisuseError
 from asgi_notify.layers import BaseChannelLayer
 from asgi_notify.types import Message
 
@@ -412,3 +412,14 @@ async def test_flush_forgets_messages_but_not_readers(layer: BaseChannelLayer) -
 def _kept(layer: BaseChannelLayer) -> int:
     """How many mailboxes the process remembers."""
     return len(vars(vars(layer)["hub"])["_mailboxes"])
+
+
+async def test_a_consumers_own_channel_is_received_by_nobody_else(layer: BaseChannelLayer) -> None:
+    mailbox = await layer.attach()
+    with pytest.raises(MisuseError, match="new_channel"):
+        await layer.receive(mailbox.channel)
+    await layer.send(mailbox.channel, {"type": "still.there"})
+    entry = mailbox.pop()
+    assert entry is not None
+    assert entry.message == {"type": "still.there"}
+    layer.detach(mailbox)

@@ -34,19 +34,19 @@ class Watch:
         position: of the last message it has seen, as a client keeps it.
         place: how many of the group's messages it has, or knows that it has not.
         unsure: up to which place it was told that any may be missing.
-        lost: how many it was told are missing next; None for any number.
+        lost: how many it was told are missing next.
     """
 
     def __init__(self, place: int) -> None:
         self.position: Position | None = None
         self.place = place
         self.unsure = 0
-        self.lost: int | None = 0
+        self.lost = 0
 
     def move(self, place: int) -> None:
         """It goes on from a later place, which it was told of."""
         assert place >= self.place, "a message came twice"
-        if self.lost is not None and place > self.unsure:
+        if place > self.unsure:
             missing = place - max(self.place, self.unsure)
             is_exact = self.place >= self.unsure  # else some of what it was told lies before
             assert missing == self.lost if is_exact else missing <= self.lost, "an untold hole"
@@ -125,11 +125,11 @@ class Resuming(RuleBasedStateMachine):
         if since is None:
             assert joined.recovered is None
             assert (joined.position is None) == (group == "plain")
-            watch.position = joined.position
+            # Who comes back without a position knows that it may have missed something.
+            watch.position, watch.unsure = joined.position, len(self.sent[group])
         elif joined.recovered:
             assert joined.position == since
-            if watch.lost is not None:
-                watch.lost = 0  # for what was lost, and told, comes now
+            watch.lost = 0  # for what was lost, and told, comes now
             watch.move(len(self.sent[group]) - joined.replayed)
         else:
             assert joined.replayed == 0
@@ -141,7 +141,6 @@ class Resuming(RuleBasedStateMachine):
         if client.mailbox is not None and group in client.joined:
             self.call(self.layer.group_discard, group, client.mailbox.channel)
             client.joined.discard(group)
-            self.miss(client, group)
 
     @rule(which=clients)
     def cut(self, which: int) -> None:
@@ -149,14 +148,7 @@ class Resuming(RuleBasedStateMachine):
         if client.mailbox is not None:
             self.portal.call(self.layer.detach, client.mailbox)
             client.mailbox = None
-            for group in client.joined:
-                self.miss(client, group)
             client.joined.clear()
-
-    def miss(self, client: Client, group: str) -> None:
-        """Without a position to come back with, a client knows that it misses something."""
-        if client.watched[group].position is None:
-            client.watched[group].lost = None
 
     @rule(which=clients, count=st.integers(1, 5))
     def read(self, which: int, count: int) -> None:
@@ -176,8 +168,7 @@ class Resuming(RuleBasedStateMachine):
     def see(self, client: Client, message: Any) -> None:
         if message["type"] == "group.gap":
             watch = client.watched[message["group"]]
-            if watch.lost is not None:
-                watch.lost += message["lost"]
+            watch.lost += message["lost"]
             return
         assert isinstance(message, FrozenMessage)
         assert message.group is not None
