@@ -7,6 +7,7 @@ from math import inf
 from typing import Literal, Protocol, get_args
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..exceptions import ChannelFull, ConfigurationError, NotifyError
 from ..types import Event
@@ -56,7 +57,7 @@ class Mailbox(Queue):
     """
 
     __slots__ = (
-        "_is_woken", "_reader", "_readers", "_reading_ahead", "error", "groups", "on_close",
+        "_ahead", "_is_woken", "_reader", "_readers", "_room", "error", "groups", "on_close",
         "overflow",
     )  # fmt: skip
 
@@ -77,7 +78,8 @@ class Mailbox(Queue):
         self._is_woken = False  # the reader, which has not had its turn yet
         self._reader: Reader | None = None
         self._readers = 0  # in wait()
-        self._reading_ahead: anyio.Semaphore | None = None
+        self._ahead = 0  # how many events of the client wait
+        self._room: anyio.Event | None = None  # for one more of them
 
     @property
     def is_read(self) -> bool:
@@ -167,9 +169,11 @@ class Mailbox(Queue):
 
     async def put_event(self, event: Event) -> None:
         """Put in what the client sent; waits while `READ_AHEAD` of its events wait."""
-        if self._reading_ahead is None:
-            self._reading_ahead = anyio.Semaphore(READ_AHEAD, fast_acquire=True)
-        await self._reading_ahead.acquire()
+        await checkpoint_if_cancelled()
+        while self._ahead >= READ_AHEAD:
+            self._room = self._room or anyio.Event()  # not a semaphore, for its 800 bytes
+            await self._room.wait()
+        self._ahead += 1
         self._beside += 1
         self._append(FromClient(inf, event))
 
@@ -206,8 +210,11 @@ class Mailbox(Queue):
                 return None
             if type(entry) is not Entry:
                 self._beside -= 1
-                if isinstance(entry, FromClient) and self._reading_ahead is not None:
-                    self._reading_ahead.release()
+                if type(entry) is FromClient:
+                    self._ahead -= 1
+                    if self._room is not None:
+                        self._room.set()
+                        self._room = None
                     return entry
             if entry.expires_at > self._clock():
                 return entry

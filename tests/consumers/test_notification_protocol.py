@@ -710,10 +710,11 @@ async def test_a_user_is_found_and_disconnected_on_every_connection(
         await other.expect("pong")
 
 
-async def test_a_connection_is_not_listed_unless_it_is_asked_for(
+async def test_a_connection_is_not_in_the_presence_unless_it_is_asked_for(
     layer: InMemoryChannelLayer,
 ) -> None:
     async with connected(app, "/notifications/1/") as client:
-        assert await connections_of(layer, 1) == {}
+        assert await layer.presence("user_1") == {}
+        assert list((await connections_of(layer, 1)).values()) == [None]
         assert (await disconnect_user(layer, 1)).reached == 1
         assert (await client.receive_output())["code"] == 4403
