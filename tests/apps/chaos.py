@@ -66,7 +66,7 @@ class Forgetful(Notifications):
 
 
 # Its send() takes a frame rather than an event.
-class Socket(Forgetful, NotificationConsumer):  # type: ignore[misc]
+class Socket(Forgetful, NotificationConsumer):
     """Soon sees that a client is gone."""
 
     ping_interval = 0.4

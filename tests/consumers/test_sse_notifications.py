@@ -296,7 +296,7 @@ class OwnRooms(Notifications):
         return super().render(data).upper()
 
 
-class OwnSocket(OwnRooms, NotificationConsumer):  # type: ignore[misc]  # see NotificationConsumer
+class OwnSocket(OwnRooms, NotificationConsumer):
     """Own rooms over WebSocket."""
 
 
