@@ -81,6 +81,9 @@ class SpoolLayer(BaseChannelLayer):
     async def history(self, group: str, **more: object) -> NoReturn:
         self._is_not_there()
 
+    async def group_channels(self, group: str) -> NoReturn:
+        self._is_not_there()
+
     async def presence(self, group: str) -> NoReturn:
         self._is_not_there()
 

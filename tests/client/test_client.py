@@ -327,12 +327,12 @@ async def test_a_silent_server_is_left_and_found_again() -> None:
 
 async def test_a_server_that_lives_is_not_left() -> None:
     async def script(peer: Peer) -> None:
-        await peer.welcome(ping_interval=0.1, pong_timeout=0.1)
+        await peer.welcome(ping_interval=0.5, pong_timeout=0.5)
         await peer.subscribe(at(0))
-        for _ in range(8):  # three times as long as it may be silent
+        for _ in range(4):  # longer in all than it may be silent, by far not as long in each
             await peer.send(type="ping")
             await peer.expect("pong")
-            await anyio.sleep(0.08)
+            await anyio.sleep(0.3)
         await peer.notify(at(1))
         await peer.ends()
 
