@@ -159,3 +159,41 @@ async def test_a_users_poll_is_refused(layer: InMemoryChannelLayer) -> None:
         response = await poll.get_response()
     assert response["status"] == 403
     assert json.loads(response["body"]) == {"error": "your session has ended"}
+
+
+@pytest.mark.parametrize("overflow", ["disconnect", "drop_oldest", "drop_newest"])
+async def test_a_full_mailbox_does_not_keep_a_user_connected(overflow: Any) -> None:
+    layer = InMemoryChannelLayer(capacity=2, overflow=overflow)
+    mailbox = await layer.attach()
+    await layer.group_add(user_group(42), mailbox.channel)
+    for number in range(2):
+        await layer.group_send(user_group(42), {"type": "number", "number": number})
+    assert await disconnect_user(layer, 42, code=4401) == (1, 0, None)
+    assert await disconnect_user(layer, 42, code=4402) == (1, 0, None)  # one is enough
+    if overflow == "drop_oldest":
+        await layer.group_send(user_group(42), {"type": "number", "number": 2})
+    told = []
+    while (entry := mailbox.pop()) is not None:
+        told.append(entry.message.get("number", entry.message.get("code")))
+    assert told == ([1, 4401, 2] if overflow == "drop_oldest" else [0, 1, 4401])
+    layer.detach(mailbox)
+
+
+async def test_who_unsubscribes_from_its_own_room_can_still_be_disconnected(
+    layer: InMemoryChannelLayer,
+) -> None:
+    protocol = {"subprotocols": ["asgi-notify.v1"]}
+    async with connected(app, "/notifications/42/", **protocol) as client:
+        for _ in ("welcome", "subscribed"):
+            await client.receive_output()
+        await client.send_json_to({"type": "unsubscribe", "group": "user_42"})
+        assert (await client.receive_json_from())["type"] == "unsubscribed"
+        await layer.group_send("user_42", {"type": "send.notification", "data": "unseen"})
+        await client.send_json_to({"type": "subscribe", "group": "user_42"})
+        assert (await client.receive_json_from())["type"] == "subscribed"
+        await layer.group_send("user_42", {"type": "send.notification", "data": "seen"})
+        assert (await client.receive_json_from())["data"] == "seen"
+        await client.send_json_to({"type": "unsubscribe", "group": "user_42"})
+        assert (await client.receive_json_from())["type"] == "unsubscribed"
+        assert (await disconnect_user(layer, 42, code=4401)).reached == 1
+        assert (await client.receive_output())["code"] == 4401

@@ -37,7 +37,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._followers: dict[str, list[Follower]] = {}
-        self._asked: dict[int, list[Follower]] = {}  # by the ref of the request
+        # By the ref of the request: the position that it names, and for whom.
+        self._asked: dict[int, tuple[str | None, list[Follower]]] = {}
         self._refs = count(1)
 
     @property
@@ -78,7 +79,7 @@ class Ledger:
             case "notification":
                 return list(self._notify(frame)), []
             case "subscribed":
-                return list(self._confirm(frame)), []
+                return self._confirm(frame)
             case "gap":
                 return self._lose(frame)
             case "error":
@@ -99,15 +100,23 @@ class Ledger:
                 follower.position = id or follower.position
                 yield follower, notification
 
-    def _confirm(self, frame: Frame) -> Iterator[Delivery]:
+    def _confirm(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
         position, recovered = frame.get("position"), frame.get("recovered")
-        for follower in self._answered(frame):
+        since, followers = self._answered(frame)
+        told: list[Delivery] = []
+        again: list[Follower] = []
+        for follower in followers:
+            if recovered is False and follower.position != since:
+                again.append(follower)  # what it needs itself may be there
+                continue
             # One without a position has nothing to recover from, so it missed what there was.
             missed = recovered is False or (follower.was_live and recovered is None)
-            follower.position = position if isinstance(position, str) else None
+            if recovered is not True:  # else it may stand further on than was asked for
+                follower.position = position if isinstance(position, str) else None
             follower.is_live, follower.was_live = True, False
             if missed:
-                yield follower, Gap(follower.group, "unrecovered", None)
+                told.append((follower, Gap(follower.group, "unrecovered", None)))
+        return told, self._ask_by_position(again)
 
     def _lose(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
         group, lost = frame.get("group"), frame.get("lost")
@@ -123,31 +132,44 @@ class Ledger:
         return told, self._ask_by_position(again)
 
     def _refuse(self, frame: Frame) -> Iterator[Delivery]:
-        followers = self._answered(frame)
+        _, followers = self._answered(frame)
         group = frame.get("group")
-        if frame.get("ref") is None and isinstance(group, str):
+        is_about_all = frame.get("ref") is None and frame.get("code") != "not_subscribed"
+        if is_about_all and isinstance(group, str):
             followers = list(self._followers.get(group, []))
         for follower in followers:
             self.leave(follower)
             message = frame.get("message")
             yield follower, refused_subscription(follower.group, frame.get("code"), message)
 
-    def _answered(self, frame: Frame) -> list[Follower]:
-        """Those for whom this is the answer, without those who left meanwhile."""
+    def _answered(self, frame: Frame) -> tuple[str | None, list[Follower]]:
+        """The position that this is the answer to, and for whom, without those who left."""
         ref = frame.get("ref")
-        asked = self._asked.pop(ref, []) if isinstance(ref, int) else []
-        return [each for each in asked if each in self._followers.get(each.group, [])]
+        since, asked = self._asked.pop(ref, (None, [])) if isinstance(ref, int) else (None, [])
+        return since, [each for each in asked if each in self._followers.get(each.group, [])]
 
     def _ask_by_position(self, followers: list[Follower]) -> list[Frame]:
-        """Ask once for those who stand at the same place."""
+        """Ask once for those whose question is the same."""
         places: dict[tuple[str | None, bool], list[Follower]] = {}
         for follower in followers:
-            places.setdefault((follower.position, follower.was_live), []).append(follower)
+            places.setdefault((self._since(follower), follower.was_live), []).append(follower)
         return [self._ask(together) for together in places.values()]
 
     def _ask(self, followers: list[Follower]) -> Frame:
-        ref = next(self._refs)
-        self._asked[ref] = followers
-        first = followers[0]
+        ref, first = next(self._refs), followers[0]
+        since = self._since(first)
+        self._asked[ref] = since, followers
         frame: Frame = {"type": "subscribe", "group": first.group, "ref": ref}
-        return frame if first.position is None else {**frame, "since": first.position}
+        return frame if since is None else {**frame, "since": since}
+
+    def _since(self, follower: Follower) -> str | None:
+        """What to ask for: nothing later than what another who waits for an answer needs.
+
+        A connection stands at one place in a group. Asked for a later one, the
+        server would not send any more what it still owes the other.
+        """
+        since = follower.position
+        for other in self._followers.get(follower.group, []):
+            if not other.is_live and is_repeated(other.position, since):
+                since = other.position
+        return since

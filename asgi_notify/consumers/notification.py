@@ -23,8 +23,7 @@ logger = logging.getLogger("asgi_notify.notifications")
 _PING = "ping.due"  # this consumer's own event, so that one thing at a time is sent
 
 
-# Its send() takes a frame rather than an event, as AsyncWebsocketConsumer's does.
-class NotificationConsumer(Notifications, AsyncWebsocketConsumer):  # type: ignore[misc]
+class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
     """Sends its client what the group ``user_<room_name>`` is sent, and others if it may.
 
     A client that offers the subprotocol ``asgi-notify.v1`` speaks the protocol
@@ -124,8 +123,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):  # type: igno
 
     async def _subscribe(self, request: Request) -> None:
         group, since, ref = request.group, request.since, request.ref
-        is_new = group not in self._subscriptions
-        if is_new and len(self._subscriptions) >= self.max_subscriptions:
+        is_known = group in self._subscriptions
+        if not is_known and len(self._subscriptions) >= self.max_subscriptions:
             raise BadFrame(
                 "too_many",
                 f"a connection has at most {self.max_subscriptions} subscriptions: "
@@ -135,6 +134,11 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):  # type: igno
             )
         try:
             await self.authorize(group)
+            mailbox = self._connection.mailbox
+            is_member = group in mailbox.groups  # else the client left, or the layer was flushed
+            if not is_member or (group == self._own_group and not is_known):
+                mailbox.replay(group, ())  # nothing: what waits of it is of before
+            is_new = not (is_known and is_member)
             if is_new or since is not None:
                 joined = await self._add(group, since)
             else:
@@ -167,7 +171,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):  # type: igno
                 "not_subscribed", f"there is no subscription to {group}", request.ref, group
             )
         del self._subscriptions[group]
-        await self.channel_layer.group_discard(group, self.channel_name)
+        if group != self._own_group:  # in which it can still be disconnected as a user
+            await self.channel_layer.group_discard(group, self.channel_name)
         await self._send_frame(frames.unsubscribed(group, request.ref))
 
     async def _deliver(self, text: str, event: Message) -> None:
@@ -182,7 +187,13 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):  # type: igno
             self._subscriptions[group] = event.position  # type: ignore[attr-defined]
             return True
         # A subclass may have joined groups that the client knows nothing of.
-        return group is None or group in self._connection.mailbox.groups
+        is_joined = group in self._connection.mailbox.groups and group != self._own_group
+        return group is None or is_joined
+
+    @property
+    def _own_group(self) -> str | None:
+        """The group of the room that the path names, if it names one."""
+        return getattr(self, "room_group_name", None)
 
     async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
         if self.speaks_protocol and group in self._subscriptions:
@@ -223,7 +234,12 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):  # type: igno
             with anyio.move_on_after(self.pong_timeout):
                 await mailbox.put_event({"type": _PING})
                 await anyio.sleep(self.pong_timeout)
-            if began_at <= self._pinged_at and self._silent_since <= self._pinged_at:
+            pinged_at = self._pinged_at
+            if pinged_at < began_at:
+                continue  # it still waits behind others
+            # One that had to wait leaves the client as much time as any other.
+            await anyio.sleep_until(pinged_at + self.pong_timeout)
+            if self._silent_since <= pinged_at:
                 mailbox.close(
                     ClientTimeout(f"nothing was heard for {self.pong_timeout:g} s after a ping")
                 )

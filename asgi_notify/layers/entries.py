@@ -9,17 +9,24 @@ from ..codec import FrozenMessage
 from ..types import Event, Message
 
 __all__ = [
+    "CLOSE",
     "GAP",
     "MAX_COUNTED",
     "OTHERS",
+    "PRESENCE",
     "Entry",
     "FromClient",
     "Gap",
     "Losses",
+    "Order",
     "Replayed",
     "is_of_history",
     "note",
 ]
+
+CLOSE = "connection.close"  # the type of the message that ends a connection
+
+PRESENCE = ("presence.join", "presence.leave")  # the types of those that tell who is there
 
 GAP = "group.gap"  # the type of the message that tells of a loss
 
@@ -56,6 +63,17 @@ class Replayed(Entry):
     """A message out of a group's history, which takes no room of what is sent now."""
 
     __slots__ = ()
+
+
+class Order(Entry):
+    """Ends a connection. Takes no room, and is neither dropped nor too old, however much waits."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, message: Message) -> "Order":
+        """The entry for a message of type `CLOSE`."""
+        return cls(sys.float_info.max, message)
 
 
 class Gap(Entry):

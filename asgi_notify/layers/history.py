@@ -17,7 +17,15 @@ __all__ = ["MAX_GROUPS", "PASSING", "Histories", "History"]
 
 MAX_GROUPS = 10_000  # with 100 messages of 1 kB each, about 1 GB at worst
 
-PASSING = frozenset({"connection.close", "presence.join", "presence.leave"})
+PASSING = frozenset(
+    {
+        "connection.close",
+        "http.disconnect",
+        "presence.join",
+        "presence.leave",
+        "websocket.disconnect",
+    }
+)
 """Types of messages that no history keeps: they are for whoever is there now, not for later."""
 
 LOOKS = 2  # groups per append; more than the one that an append may add to those waiting

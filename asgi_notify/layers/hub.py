@@ -12,7 +12,7 @@ from ..exceptions import ChannelFull, LayerClosed
 from ..names import require_channel_name
 from ..positions import Position
 from ..types import Message
-from .entries import Losses, Replayed
+from .entries import CLOSE, Losses, Order, Replayed
 from .history import PASSING, Histories
 from .idempotency import Publications
 from .mailbox import Entry, Mailbox, Overflow
@@ -147,7 +147,10 @@ class Hub:
             self.drops["left"] += 1
             return ()
         mailbox = self.mailbox(channel)
-        taken = mailbox.offer(self.entry(message))
+        if message["type"] == CLOSE:
+            taken: bool | None = mailbox.order(Order.of(message))
+        else:
+            taken = mailbox.offer(self.entry(message))
         if taken is False:
             if isinstance(mailbox.error, LayerClosed):
                 raise LayerClosed(f"{channel} takes no more messages: {mailbox.error}")
@@ -230,6 +233,15 @@ class Hub:
             return first, ()
         if self.histories.keeps(group) and message["type"] not in PASSING:
             message = self.histories.append(group, message)
+        if message["type"] == CLOSE:
+            sent, late = self._order(group, Order.of(message)), list[Mailbox]()
+        else:
+            sent, late = self._spread(group, message)
+        if key is not None:
+            self.publications.remember(group, key, sent)
+        return sent, late
+
+    def _spread(self, group: str, message: FrozenMessage) -> tuple[Sent, list[Mailbox]]:
         entry = _entry((self._clock() + self._expiry, message))
         reached = dropped = 0
         late: list[Mailbox] = []
@@ -242,10 +254,11 @@ class Hub:
                 late.append(mailbox)
             else:
                 dropped += 1
-        sent = _sent((reached, dropped, message.position))
-        if key is not None:
-            self.publications.remember(group, key, sent)
-        return sent, late
+        return _sent((reached, dropped, message.position)), late
+
+    def _order(self, group: str, entry: Order) -> Sent:
+        taken = [mailbox.order(entry) for mailbox in self.members(group)]
+        return Sent(sum(taken), len(taken) - sum(taken))
 
     def clear(self) -> None:
         """Forget all groups and messages, and the channels that nobody reads."""

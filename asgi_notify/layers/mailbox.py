@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..exceptions import ChannelFull, ConfigurationError, NotifyError
 from ..types import Event
-from .entries import Entry, FromClient, Losses, Replayed, is_of_history
+from .entries import Entry, FromClient, Losses, Order, Replayed, is_of_history
 from .queue import Queue
 
 __all__ = ["Entry", "Mailbox", "Overflow", "Reader", "require_overflow"]
@@ -142,6 +142,15 @@ class Mailbox(Queue):
             self._lose("full", (entry,))
             self.close(ChannelFull(f"the mailbox of {self.channel} is full"))
         return False
+
+    def order(self, entry: Order) -> bool:
+        """Put in the wish that the connection ends; one that waits already is enough."""
+        if self.error is not None:
+            return False
+        if not any(type(waiting) is Order for waiting in self._waiting()):
+            self._beside += 1
+            self._append(entry)
+        return True
 
     def replay(self, group: str, messages: Sequence[Replayed]) -> None:
         """Put in what a group's history holds, beyond the capacity, before anything sent later.

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from .entries import Entry, Gap, Losses, note
+from .entries import PRESENCE, Entry, Gap, Losses, note
 
 __all__ = ["Queue"]
 
@@ -116,7 +116,7 @@ class Queue:
     def _lose_here(self, reason: str, entry: Entry, queue: deque[Entry], place: int) -> None:
         """Lose a message, and tell of it right before a place of the queue."""
         self._lose(reason, (entry,))
-        if self._tells_gaps and entry.group is not None:
+        if self._tells_gaps and entry.group is not None and entry.message["type"] not in PRESENCE:
             self._beside += note(queue, place, entry.group, reason, 1)
 
     def _lose(self, reason: str, entries: Iterable[Entry]) -> None:

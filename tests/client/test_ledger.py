@@ -42,21 +42,59 @@ def test_a_follower_takes_nothing_before_it_is_confirmed_and_nothing_twice() -> 
     assert ledger.take(notified(at(7), "b")) == ([], [])
 
 
-def test_a_new_connection_asks_once_for_all_who_stand_at_the_same_place() -> None:
+def resumed() -> tuple[Ledger, list[Follower], list[Frame]]:
+    """A new connection's questions for followers at 5, 5 and 2 of one group, and one elsewhere."""
     ledger = Ledger()
     followers = [Follower("a"), Follower("a"), Follower("a", at(2)), Follower("b")]
     for follower, position in zip(followers, [at(5), at(5), at(2), None], strict=True):
         ledger.take(confirmed(ledger.follow(follower), position))
-    asks = ledger.resume()
-    assert [(ask["group"], ask.get("since")) for ask in asks] == [
-        ("a", at(5)),
-        ("a", at(2)),
-        ("b", None),
-    ]
-    taken, _ = ledger.take(confirmed(asks[0], at(5), recovered=True))
-    assert taken == []
+    return ledger, followers, ledger.resume()
+
+
+def wanted(asks: list[Frame]) -> list[tuple[str, str | None]]:
+    return [(ask["group"], ask.get("since")) for ask in asks]
+
+
+def test_a_new_connection_asks_once_for_all_of_a_group_from_where_the_last_stands() -> None:
+    ledger, followers, asks = resumed()
+    assert wanted(asks) == [("a", at(2)), ("b", None)]
+    assert ledger.take(confirmed(asks[0], at(2), recovered=True)) == ([], [])
+    taken, _ = ledger.take(notified(at(3)))
+    assert [follower for follower, _ in taken] == [followers[2]]
+    taken, _ = ledger.take(notified(at(6)))
+    assert [follower for follower, _ in taken] == followers[:3]
+
+
+def test_who_was_asked_for_from_too_far_back_is_asked_for_again() -> None:
+    ledger, followers, asks = resumed()
+    taken, again = ledger.take(confirmed(asks[0], at(9), recovered=False))
+    assert taken == [(followers[2], Gap("a", "unrecovered", None))]
+    assert wanted(again) == [("a", at(5))]
+    assert ledger.take(confirmed(again[0], at(5), recovered=True)) == ([], [])
     taken, _ = ledger.take(notified(at(6)))
     assert [follower for follower, _ in taken] == followers[:2]
+
+
+def test_no_question_skips_what_another_still_waits_for() -> None:
+    ledger, early, late = Ledger(), Follower("a", at(2)), Follower("a", at(7))
+    first, second = ledger.follow(early), ledger.follow(late)
+    assert wanted([first, second]) == [("a", at(2)), ("a", at(2))]
+    for ask in first, second:
+        ledger.take(confirmed(ask, at(2), recovered=True))
+    assert ledger.take(notified(at(7)))[0] == [(early, Notification("a", at(7), at(7)))]
+    assert wanted([ledger.follow(Follower("a", at(9)))]) == [("a", at(9))]
+
+
+def test_a_group_that_was_left_before_its_refusal_came_can_be_asked_for_again() -> None:
+    ledger, one, other = Ledger(), Follower("a"), Follower("a")
+    ledger.follow(one)
+    assert ledger.leave(one) is not None
+    ask = ledger.follow(other)
+    # The first was refused, so that there is nothing to leave.
+    error = {"type": "error", "code": "not_subscribed", "message": "no", "group": "a", "ref": None}
+    assert ledger.take(error) == ([], [])
+    ledger.take(confirmed(ask, None))
+    assert other.is_live
 
 
 def test_what_could_not_be_recovered_is_a_gap_from_which_it_goes_on() -> None:
@@ -244,3 +282,91 @@ def test_whatever_happens_each_has_all_in_order_or_is_told_of_the_gap(steps: lis
             assert last is None or (epoch, offset) == (last[0], last[1] + 1), items
             last = epoch, offset
         assert follower.position == server.position(server.top)
+
+
+class BusyServer(Server):
+    """One that answers later than it is asked, and sends later than it has answered.
+
+    A resume takes the place of what still waits, as in a mailbox.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Frame] = []
+        self.waiting: list[list[Frame]] = [[]]  # behind each of these, and before the first
+
+    def publish(self) -> None:
+        self.top += 1
+        if self.is_subscribed:
+            self.waiting[-1].append(notified(self.position(self.top)))
+
+    def ask(self, ask: Frame) -> None:
+        self.asked.append(ask)
+        self.waiting.append([])
+
+    def handle(self) -> None:
+        self.wire += self.waiting[0]
+        self.waiting[0] = []
+        if not self.asked:
+            return
+        ask = self.asked.pop(0)
+        before = len(self.wire)
+        self.answer(ask)
+        replayed = self.wire[before + 1 :]
+        del self.wire[before + 1 :]
+        del self.waiting[0]
+        if self.wire[before].get("recovered"):
+            self.waiting = [[] for _ in self.waiting]
+            self.waiting[-1] = replayed
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(["publish", "publish", "handle", "handle", "read", "read", "cut"]),
+            st.integers(0, 12),
+        ),
+        max_size=60,
+    )
+)
+def test_followers_from_different_places_share_a_connection_without_a_hole(
+    steps: list[str | int],
+) -> None:
+    ledger, server = Ledger(), BusyServer()
+    read: dict[Follower, list[str]] = {}
+    began: dict[Follower, int] = {}
+
+    def take() -> None:
+        deliveries, answers = ledger.take(server.wire.pop(0))
+        for follower, item in deliveries:
+            assert isinstance(item, Notification), item  # nothing is ever lost here
+            read[follower].append(str(item.id))
+        for ask in answers:
+            server.ask(ask)
+
+    for step in steps:
+        if step == "publish":
+            server.publish()
+        elif step == "handle":
+            server.handle()
+        elif step == "read" and server.wire:
+            take()
+        elif step == "cut":
+            server.wire, server.asked, server.waiting = [], [], [[]]
+            server.is_subscribed = False
+            for ask in ledger.resume():
+                server.ask(ask)
+        elif isinstance(step, int) and len(read) < 4:
+            start = min(step, server.top)
+            one = Follower("a", server.position(start))
+            began[one], read[one] = start, []
+            server.ask(ledger.follow(one))
+    while server.asked or server.waiting[0] or server.wire:
+        server.handle()
+        while server.wire:
+            take()
+
+    for follower, ids in read.items():
+        expected = range(began[follower] + 1, server.top + 1)
+        assert ids == [server.position(offset) for offset in expected]

@@ -179,7 +179,7 @@ async def test_a_room_can_be_left_too(layer: InMemoryChannelLayer) -> None:
         await client.expect("subscribed")
         await client.say(type="unsubscribe", group="user_7")
         await client.expect("unsubscribed")
-        assert list(layer.hub.members("user_7")) == []
+        await publish(layer, "user_7", "unseen")
         await client.subscribe("user_7")
         await publish(layer, "user_7", "again")
         assert await client.data(1) == ["again"]
@@ -266,7 +266,7 @@ class Own(Notifications):
         raise failures[group]
 
 
-class OwnSocket(Own, NotificationConsumer):  # type: ignore[misc]  # see NotificationConsumer
+class OwnSocket(Own, NotificationConsumer):
     """What is one's own, over a WebSocket."""
 
 
@@ -649,6 +649,23 @@ async def test_a_busy_server_does_not_take_its_clients_for_dead() -> None:
             await client.say(type="pong")
 
 
+async def test_a_ping_that_had_to_wait_leaves_the_client_as_much_time_as_any() -> None:
+    class Busy(Impatient):
+        ping_interval = 0.2
+
+        async def authorize(self, group: str) -> None:
+            await anyio.sleep(0.6)  # the ping is due at 0.2, and its answer at 0.6 + 0.5
+
+    async with Client(routed(Busy)) as client:
+        await client.welcome()
+        await client.subscribe("user_1")
+        await client.expect("ping")
+        await anyio.sleep(0.2)
+        await client.say(type="ping", ref=1)
+        while (frame := await client.frame())["type"] != "pong":
+            assert frame["type"] == "ping"
+
+
 async def test_a_plain_client_is_not_pinged() -> None:
     async with connected(routed(Impatient), "/notifications/1/") as client:
         assert await client.receive_nothing(0.1)
@@ -718,3 +735,62 @@ async def test_a_connection_is_not_in_the_presence_unless_it_is_asked_for(
         assert list((await connections_of(layer, 1)).values()) == [None]
         assert (await disconnect_user(layer, 1)).reached == 1
         assert (await client.receive_output())["code"] == 4403
+
+
+# What comes at a bad moment.
+
+
+class Deciding(NotificationConsumer):
+    """Takes its time over one group."""
+
+    decided: anyio.Event
+
+    async def authorize(self, group: str) -> None:
+        if group == "user_9":
+            await self.decided.wait()
+
+
+async def test_what_waited_before_a_group_was_subscribed_anew_does_not_follow(
+    layer: InMemoryChannelLayer,
+) -> None:
+    Deciding.decided = anyio.Event()
+    async with Client(routed(Deciding)) as client:
+        await client.welcome()
+        await client.subscribe("user_1")
+        await client.say(type="subscribe", group="user_9")
+        await client.say(type="unsubscribe", group="user_1")
+        await client.say(type="subscribe", group="user_1", ref=2)
+        await anyio.wait_all_tasks_blocked()  # the three are read, and none is answered
+        before = await publish(layer, "user_1", "one", "two")
+        Deciding.decided.set()
+        await client.expect("subscribed")
+        await client.expect("unsubscribed")
+        assert (await client.expect("subscribed"))["position"] == before[-1]
+        await publish(layer, "user_1", "three")
+        assert await client.data(1) == ["three"]
+
+
+async def test_a_client_that_subscribes_again_is_brought_back_after_a_flush(
+    layer: InMemoryChannelLayer,
+) -> None:
+    async with Client(app) as client:
+        await client.welcome()
+        before = await client.subscribe("user_1")
+        await layer.flush()
+        again = await client.subscribe("user_1")
+        assert again["position"] != before["position"]
+        await publish(layer, "user_1", "hello")
+        assert await client.data(1) == ["hello"]
+
+
+async def test_the_wish_that_connections_end_is_not_replayed(layer: InMemoryChannelLayer) -> None:
+    async with Client(app, "/notifications/1/") as client:
+        await client.welcome()
+        position = (await client.expect("subscribed"))["position"]
+        await layer.group_send("user_1", {"type": "websocket.disconnect"})
+        assert (await client.receive_output())["type"] == "websocket.close"
+    async with Client(app, f"/notifications/1/?since={position}") as client:
+        await client.welcome()
+        assert (await client.expect("subscribed"))["replayed"] == 0
+        await publish(layer, "user_1", "hello")
+        assert await client.data(1) == ["hello"]

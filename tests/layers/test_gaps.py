@@ -210,3 +210,13 @@ async def test_losses_of_very_many_groups_are_counted_together(
     assert counted["full", OTHERS] == 5
     assert counted["full", "room.0"] == 2
     assert sum(counted.values()) == drops(layer)["full"] == MAX_COUNTED + 6
+
+
+async def test_what_tells_who_is_there_is_no_gap_when_it_is_lost(
+    make_layer: MakeLayer, attach: Attach
+) -> None:
+    layer = await make_layer(capacity=1, overflow="drop_newest")
+    mailbox = await full(attach, layer, 1)
+    assert await layer.group_send("room", {"type": "presence.join", "group": "room"}) == Sent(0, 1)
+    assert told(waiting(mailbox)) == [1]
+    assert losses(layer)["full", "room"] == 1
