@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..exceptions import MisuseError, StopConsumer, TooLarge
+from ..exceptions import MisuseError, NoRouteFound, StopConsumer, TooLarge
 from ..types import Event, Message
 from .base import AsyncConsumer, Consumer, SyncConsumer
 
@@ -101,6 +101,10 @@ class _Http(Consumer[Done], Generic[Done]):
     def http_disconnect(self, message: Event) -> Done:
         """Handle the end of the request."""
         return self.disconnect()
+
+    def websocket_connect(self, message: Event) -> Done:
+        """Refuse a WebSocket, which waits for an answer: a router may lead it here, too."""
+        raise NoRouteFound("this path is no WebSocket; ask it with http:// or https://")
 
     async def dispatch(self, message: Message) -> None:
         """Pass an event or a message to its handler, and see that a request gets an answer."""

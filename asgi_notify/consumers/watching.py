@@ -37,7 +37,7 @@ def room_group(room_name: object) -> str:
     try:
         return user_group(room_name)
     except InvalidName as error:
-        raise NoRouteFound(f"there is no room {str(room_name)[:20]}...: {error}") from error
+        raise NoRouteFound(f"there is no room of that name: {error}") from error
 
 
 def as_text(data: object) -> str:
@@ -113,6 +113,7 @@ class Notifications(AsyncConsumer):
         """
         if self.room_name is not None:
             is_right = group == self.room_group_name
+            way_out = f"only {self.room_group_name} can"
         elif type(self).join is not Notifications.join:
             # It may be what guards the rooms, and a path without a room would leave it out.
             raise Forbidden(
@@ -121,8 +122,9 @@ class Notifications(AsyncConsumer):
             )
         else:
             is_right = _OF_A_USER.fullmatch(group) is not None
+            way_out = "groups are called user_<number>, such as user_42"
         if not is_right:
-            raise Forbidden(f"{group} cannot be watched here")
+            raise Forbidden(f"{group} cannot be watched here; {way_out}")
 
     async def join(self) -> None:
         """Let the client watch the group of its path: ask `authorize`, and join it.
@@ -224,7 +226,7 @@ def _group(name: str) -> str:
     try:
         return require_group_name(name)
     except InvalidName as error:
-        raise NoRouteFound(f"there is no group {name[:20]}...: {error}") from error
+        raise NoRouteFound(f"there is no group of that name: {error}") from error
 
 
 def since_of(scope: Scope) -> Position | None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
 from .. import asgi
-from ..exceptions import ClientError, MisuseError, TooLarge, UnsupportedData
+from ..exceptions import ClientError, MisuseError, NoRouteFound, TooLarge, UnsupportedData
 from ..types import Event, Message
 from .base import AsyncConsumer, Consumer, SyncConsumer
 
@@ -50,6 +50,10 @@ class _Websocket(Consumer[Done], Generic[Done]):
         """Handle the end of the connection."""
         # RFC 6455 7.4.1: 1005 stands for a close frame without a code.
         return self.disconnect(message.get("code") or 1005)
+
+    def http_request(self, message: Event) -> Done:
+        """Refuse a plain request, which waits for an answer: a router may lead it here, too."""
+        raise NoRouteFound("this path is a WebSocket; open it with ws:// or wss://")
 
     def connection_close(self, message: Message) -> Done:
         """Handle somebody's wish, sent through the layer, that this connection ends."""

@@ -184,6 +184,7 @@ export class Ladder {
   readonly first: TransportName;
   opened(): void;
   failed(): void;
+  forget(): void;
   down(): void;
   top(): void;
 }

@@ -39,6 +39,7 @@ const CHECK_TIMEOUT = 5; // for the answer to a ping, where the connection is in
 const MAX_CLIMB = 600;
 const SHORT_POLL = 1; // where groups take turns
 const IN_A_ROW = 2; // failures to open, until another transport is tried
+const IN_A_ROW_PROVEN = 6; // the same of one that has worked: some 15 s, in which a server restarts
 
 /** The end of what comes back by itself: trying again would be refused again. */
 const REFUSALS = new Map([
@@ -95,6 +96,7 @@ export class Ladder {
   #names;
   #rung = 0;
   #failures = 0;
+  #proven = new Set();
 
   constructor(names) {
     this.#names = names;
@@ -110,12 +112,21 @@ export class Ladder {
 
   opened() {
     this.#failures = 0;
+    this.#proven.add(this.name);
   }
 
-  /** It did not open. Behind the last comes the first: rather the server is away than all blocked. */
+  /**
+   * It did not open. One that has worked is given more time: rather the server is away than
+   * this one blocked. Behind the last comes the first, for the same reason.
+   */
   failed() {
     this.#failures += 1;
-    if (this.#failures >= IN_A_ROW) this.down();
+    if (this.#failures >= (this.#proven.has(this.name) ? IN_A_ROW_PROVEN : IN_A_ROW)) this.down();
+  }
+
+  /** The network may be another one, which lets other transports through. */
+  forget() {
+    this.#proven.clear();
   }
 
   down() {
@@ -718,6 +729,7 @@ export class Client extends EventTarget {
 
   #online() {
     this.#failures = 0;
+    this.#ladder.forget();
     // A stream answers no ping; over another network it may stay silent for good.
     if (this.#state === "open" && this.transport !== "websocket" && !this.#isPaused)
       return this.#openFirst();

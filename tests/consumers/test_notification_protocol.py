@@ -666,6 +666,22 @@ async def test_a_ping_that_had_to_wait_leaves_the_client_as_much_time_as_any() -
             assert frame["type"] == "ping"
 
 
+async def test_an_answer_within_the_same_tick_of_the_clock_is_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Coarse(NotificationConsumer):
+        ping_interval = 0.2
+        pong_timeout = 0.1
+
+    exact = anyio.current_time
+    monkeypatch.setattr(anyio, "current_time", lambda: exact() // 0.1 * 0.1)
+    async with Client(routed(Coarse)) as client:
+        await client.welcome()
+        for _ in range(3):
+            await client.expect("ping")
+            await client.say(type="pong")
+
+
 async def test_a_plain_client_is_not_pinged() -> None:
     async with connected(routed(Impatient), "/notifications/1/") as client:
         assert await client.receive_nothing(0.1)

@@ -35,17 +35,34 @@ test("what cannot happen in a state leads nowhere", () => {
   assert.equal(next("closed", "lost"), undefined);
 });
 
+/** Fails to open so many times. */
+function fail(ladder, times) {
+  for (let each = 0; each < times; each += 1) ladder.failed();
+  return ladder.name;
+}
+
 test("a transport that fails to open twice in a row gives way to the next, and the last to the first", () => {
   const ladder = new Ladder(["websocket", "sse"]);
-  ladder.failed();
+  assert.equal(fail(ladder, 1), "websocket");
+  assert.equal(fail(ladder, 1), "sse");
+  assert.equal(fail(ladder, 2), "websocket");
+});
+
+test("a transport that has worked gives way after six failures, each row counted anew", () => {
+  const ladder = new Ladder(["websocket", "sse"]);
   ladder.opened();
-  ladder.failed();
-  assert.equal(ladder.name, "websocket");
-  ladder.failed();
-  assert.equal(ladder.name, "sse");
-  ladder.failed();
-  ladder.failed();
-  assert.equal(ladder.name, "websocket");
+  assert.equal(fail(ladder, 5), "websocket");
+  ladder.opened();
+  assert.equal(fail(ladder, 5), "websocket");
+  assert.equal(fail(ladder, 1), "sse");
+  assert.equal(fail(ladder, 2), "websocket");
+});
+
+test("what worked in another network says nothing of this one", () => {
+  const ladder = new Ladder(["websocket", "sse"]);
+  ladder.opened();
+  ladder.forget();
+  assert.equal(fail(ladder, 2), "sse");
 });
 
 function reader(since = null) {

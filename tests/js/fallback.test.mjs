@@ -243,6 +243,34 @@ test("a WebSocket that was welcomed is tried again as often as it breaks", () =>
   assert.equal(client.transport, "websocket");
 });
 
+test("a server that restarts is waited for over the WebSocket, which has worked before", () => {
+  const world = new World();
+  const client = world.connect({ random: () => 0 });
+  client.subscribe("a", world.take);
+  world.socket.welcome();
+  for (let times = 0; times < 6; times += 1) {
+    world.socket.lose(); // the first was open, the others never are
+    world.pass(0);
+  }
+  assert.equal(client.transport, "websocket");
+  world.socket.welcome();
+  assert.deepEqual([client.state, world.streams.length], ["open", 0]);
+});
+
+test("where the network has changed, what worked before is not waited for", () => {
+  const world = new World();
+  const client = world.connect();
+  client.subscribe("a", world.take);
+  world.socket.welcome();
+  world.tell("window", "offline");
+  world.tell("window", "online");
+  for (const wait of [0, 1]) {
+    world.pass(wait);
+    world.socket.lose();
+  }
+  assert.equal(client.transport, "sse");
+});
+
 test("it climbs back to a WebSocket beside the stream, which goes on until that stands", () => {
   const { world, client } = withoutSockets({ climbAfter: 20 });
   world.pass(19.9);
