@@ -315,3 +315,16 @@ def test_a_client_resumes_after_a_cut_and_is_told_when_the_history_was_lost(kind
         assert subscribed["position"] != again.position
         publish(server, 7)
         assert anew.data(1) == [7]
+
+
+def test_a_client_that_answers_at_once_lives_through_many_pings() -> None:
+    # uvloop's clock stands still within a turn of the loop: ping and answer may have one time.
+    with (
+        Server("uvicorn-websockets-sansio", "tests.apps.pinged:app") as server,
+        connect(f"{server.ws}/notifications/1/", subprotocols=[Subprotocol(PROTOCOL)]) as socket,
+    ):
+        pings = 0
+        while pings < 12:
+            if json.loads(socket.recv(10))["type"] == "ping":
+                pings += 1
+                socket.send('{"type": "pong"}')
