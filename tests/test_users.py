@@ -12,6 +12,7 @@ from asgi_notify import (
     AsyncWebsocketConsumer,
     InMemoryChannelLayer,
     InvalidName,
+    LayerClosed,
     NotificationConsumer,
     NotificationHttpConsumer,
     URLRouter,
@@ -197,3 +198,19 @@ async def test_who_unsubscribes_from_its_own_room_can_still_be_disconnected(
         assert (await client.receive_json_from())["type"] == "unsubscribed"
         assert (await disconnect_user(layer, 42, code=4401)).reached == 1
         assert (await client.receive_output())["code"] == 4401
+
+
+async def test_one_connection_can_be_closed_too_however_full_its_mailbox() -> None:
+    layer = InMemoryChannelLayer(capacity=1, overflow="drop_newest")
+    mailbox = await layer.attach()
+    close = {"type": "connection.close", "code": 4401}
+    await layer.send(mailbox.channel, {"type": "number"})
+    await layer.send(mailbox.channel, close)
+    told = [entry.message["type"] for entry in (mailbox.pop(), mailbox.pop()) if entry]
+    assert told == ["number", "connection.close"]
+    await layer.group_add(user_group(42), mailbox.channel)
+    mailbox.close(LayerClosed("the server is shutting down"))
+    assert await disconnect_user(layer, 42) == (0, 1, None)
+    with pytest.raises(LayerClosed):
+        await layer.send(mailbox.channel, close)
+    layer.detach(mailbox)
