@@ -1,6 +1,7 @@
 """What is done with a user as a whole, on whatever connections it has."""
 
 from .layers.base import BaseChannelLayer
+from .layers.entries import CLOSE
 from .layers.presence import Info
 from .layers.results import Sent
 from .names import require_group_name
@@ -47,5 +48,5 @@ async def disconnect_user(
     Raises:
         InvalidName: no group can be called that.
     """
-    message = {"type": "connection.close", "code": code, "reason": reason}
+    message = {"type": CLOSE, "code": code, "reason": reason}
     return await layer.group_send(user_group(user_id), message)

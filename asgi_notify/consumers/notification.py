@@ -56,7 +56,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
     _pinged_at = -inf
 
     async def connect(self) -> None:
-        if PROTOCOL not in (self.scope.get("subprotocols") or ()):
+        if not _offers_protocol(self.scope):
             await self._enter()
             if not self.room_group_name:
                 raise ClientError(
@@ -136,7 +136,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             await self.authorize(group)
             mailbox = self._connection.mailbox
             is_member = group in mailbox.groups  # else the client left, or the layer was flushed
-            if not is_member or (group == self._own_group and not is_known):
+            if not is_member or (group == self.room_group_name and not is_known):
                 mailbox.replay(group, ())  # nothing: what waits of it is of before
             is_new = not (is_known and is_member)
             if is_new or since is not None:
@@ -171,7 +171,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
                 "not_subscribed", f"there is no subscription to {group}", request.ref, group
             )
         del self._subscriptions[group]
-        if group != self._own_group:  # in which it can still be disconnected as a user
+        if group != self.room_group_name:  # in which it can still be disconnected as a user
             await self.channel_layer.group_discard(group, self.channel_name)
         await self._send_frame(frames.unsubscribed(group, request.ref))
 
@@ -187,13 +187,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             self._subscriptions[group] = event.position  # type: ignore[attr-defined]
             return True
         # A subclass may have joined groups that the client knows nothing of.
-        is_joined = group in self._connection.mailbox.groups and group != self._own_group
+        is_joined = group in self._connection.mailbox.groups and group != self.room_group_name
         return group is None or is_joined
-
-    @property
-    def _own_group(self) -> str | None:
-        """The group of the room that the path names, if it names one."""
-        return getattr(self, "room_group_name", None)
 
     async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
         if self.speaks_protocol and group in self._subscriptions:
@@ -212,7 +207,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         return [] if frame is None else [asgi.send_text(frame)]
 
     def _wants_gaps(self, scope: Scope) -> bool:
-        return PROTOCOL in (scope.get("subprotocols") or ())
+        return _offers_protocol(scope)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def hear() -> Event:
@@ -222,8 +217,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             self._silent_since = inf
             return event
 
-        speaks = PROTOCOL in (scope.get("subprotocols") or ())
-        await super()._live(scope, hear if speaks else receive, send)
+        await super()._live(scope, hear if _offers_protocol(scope) else receive, send)
 
     async def _watch_over_peer(self) -> None:
         """Ping the client again and again, and close its connection when it is dead."""
@@ -245,3 +239,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
                     ClientTimeout(f"nothing was heard for {self.pong_timeout:g} s after a ping")
                 )
                 return
+
+
+def _offers_protocol(scope: Scope) -> bool:
+    return PROTOCOL in (scope.get("subprotocols") or ())

@@ -80,7 +80,7 @@ class Notifications(AsyncConsumer):
         speaks_protocol: whether the client is sent frames of the protocol
             ``asgi-notify.v1``, rather than plain text.
         presence_info: what the presence of a group says of this connection, such as
-            ``{}``, so that `connections_of` a user finds it; None keeps it out.
+            ``{}``; None keeps it out of the presence.
         retry_spread: seconds over which the clients of a server that ends are
             asked to come back.
     """

@@ -5,6 +5,7 @@ from math import inf
 
 from ..codec import stamped
 from .alarm import Alarm
+from .entries import JOIN, LEAVE
 from .hub import Hub, Late
 from .presence import Arrival, Departure, Info
 
@@ -83,7 +84,7 @@ class Attendance:
             self._alarm.set(max(0.0, due - self._clock()))
 
     def _tell(self, event: Arrival | Departure) -> Late:
-        kind = "presence.join" if isinstance(event, Arrival) else "presence.leave"
+        kind = JOIN if isinstance(event, Arrival) else LEAVE
         message = {"type": kind, **event._asdict()}
         return self._hub.publish(_followers(event.group), stamped(message, event.group))[1]
 

@@ -11,6 +11,8 @@ from ..types import Event, Message
 __all__ = [
     "CLOSE",
     "GAP",
+    "JOIN",
+    "LEAVE",
     "MAX_COUNTED",
     "OTHERS",
     "PRESENCE",
@@ -26,7 +28,7 @@ __all__ = [
 
 CLOSE = "connection.close"  # the type of the message that ends a connection
 
-PRESENCE = ("presence.join", "presence.leave")  # the types of those that tell who is there
+PRESENCE = JOIN, LEAVE = "presence.join", "presence.leave"  # of those that tell who is there
 
 GAP = "group.gap"  # the type of the message that tells of a loss
 

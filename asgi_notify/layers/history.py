@@ -10,6 +10,7 @@ from math import inf
 
 from ..codec import FrozenMessage, stamped
 from ..positions import Position, new_epoch
+from .entries import CLOSE, PRESENCE
 from .options import ByName, positive, whole
 from .results import Replay
 
@@ -17,15 +18,7 @@ __all__ = ["MAX_GROUPS", "PASSING", "Histories", "History"]
 
 MAX_GROUPS = 10_000  # with 100 messages of 1 kB each, about 1 GB at worst
 
-PASSING = frozenset(
-    {
-        "connection.close",
-        "http.disconnect",
-        "presence.join",
-        "presence.leave",
-        "websocket.disconnect",
-    }
-)
+PASSING = frozenset({CLOSE, "http.disconnect", "websocket.disconnect", *PRESENCE})
 """Types of messages that no history keeps: they are for whoever is there now, not for later."""
 
 LOOKS = 2  # groups per append; more than the one that an append may add to those waiting

@@ -242,7 +242,7 @@ class Hub:
         return sent, late
 
     def _spread(self, group: str, message: FrozenMessage) -> tuple[Sent, list[Mailbox]]:
-        entry = _entry((self._clock() + self._expiry, message))
+        entry = self.entry(message)
         reached = dropped = 0
         late: list[Mailbox] = []
         for mailbox in self._groups.get(group, ()):
