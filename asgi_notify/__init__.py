@@ -163,3 +163,6 @@ __all__ = [
     "route",
     "route_class",
 ]
+
+__version__ = "0.1.0"
+"""The version of the package; what builds it reads it here."""

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import anyio
@@ -84,7 +85,49 @@ def test_python_in_the_documents_runs(document: Path, monkeypatch: pytest.Monkey
             anyio.run(test)
 
 
+REPOSITORY = "https://github.com/asgi-notify/asgi-notify"
+OWN_PAGES = (
+    f"{REPOSITORY}/blob/main/",
+    f"{REPOSITORY}/tree/main/",
+    "https://raw.githubusercontent.com/asgi-notify/asgi-notify/main/",
+)
+
+
+def links(document: Path) -> list[str]:
+    """The targets of all links, those of references such as ``[name]: address`` too."""
+    text = document.read_text()
+    inline = re.findall(r"\]\(([^)]+)\)", text)
+    return inline + re.findall(r"^\[[^\]]+\]: (.+)$", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_the_documents_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    for target in links(document):
+        base = next((page for page in OWN_PAGES if target.startswith(page)), None)
+        path = target.removeprefix(base or "").partition("#")[0]
+        if base is not None:
+            assert (ROOT / path).exists(), target
+        elif path and not target.startswith(("https://", "http://")):
+            assert (document.parent / path).exists(), target
+
+
+def test_the_readme_has_no_relative_link_since_a_package_index_shows_it_elsewhere() -> None:
+    targets = links(ROOT / "README.md")
+    assert len(targets) > 20  # or the links are written in another way now
+    assert [target for target in targets if not target.startswith("https://")] == []
+
+
+def test_each_document_that_the_readme_names_in_brackets_is_a_link() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"\[([^\]\n]+\.(?:md|py))\](?!:)", text))
+    assert len(named) > 15
+    assert named <= set(re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE))
+
+
+def test_the_addresses_of_the_project_are_those_of_one_repository() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Homepage"] == REPOSITORY
+    assert all(address.startswith(REPOSITORY) for address in project["urls"].values())
+    for address in project["urls"].values():
+        base = next((page for page in OWN_PAGES if address.startswith(page)), None)
+        assert base is None or (ROOT / address.removeprefix(base)).exists()

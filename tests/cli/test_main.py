@@ -5,6 +5,7 @@ from importlib.metadata import entry_points, version
 
 import pytest
 
+import asgi_notify
 from asgi_notify import cli
 from tests.cli.conftest import Run
 
@@ -23,6 +24,7 @@ def test_help_lists_the_commands_and_each_has_its_own(run: Run, option: str) -> 
 
 def test_version_is_the_packages(run: Run) -> None:
     assert run("--version").output == f"asgi-notify, version {version('asgi-notify')}\n"
+    assert asgi_notify.__version__ == version("asgi-notify")
 
 
 def test_an_unknown_command_or_option_is_named(run: Run) -> None:
