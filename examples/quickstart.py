@@ -2,6 +2,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 import asgi_notify as notify
 
@@ -13,6 +14,14 @@ async def ship(request: Request) -> JSONResponse:
     return JSONResponse({"reached": sent.reached})
 
 
-rooms = [notify.path("notifications/<int:room_name>/", notify.NotificationConsumer)]
-sockets = notify.SameOriginValidator(notify.URLRouter(rooms))
-app = Starlette(routes=[Route("/ship/{user:int}", ship, methods=["POST"]), Mount("/", sockets)])
+rooms = [
+    notify.path("notifications/", notify.NotificationConsumer),  # the page names its groups
+    notify.path("notifications/<int:room_name>/", notify.NotificationConsumer),
+]
+app = Starlette(
+    routes=[
+        Route("/ship/{user:int}", ship, methods=["POST"]),
+        Mount("/static", StaticFiles(packages=[("asgi_notify", "js")])),
+        Mount("/", notify.SameOriginValidator(notify.URLRouter(rooms))),
+    ]
+)

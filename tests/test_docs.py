@@ -1,11 +1,13 @@
 """What the documents say is what the code does."""
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
-import anyio
 import pytest
 
 import asgi_notify
@@ -14,6 +16,8 @@ from asgi_notify.exceptions import CLOSE_CODES, NotifyError
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")])
+
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
 
 ERRORS = {
     name: error
@@ -30,7 +34,8 @@ def rows(document: str) -> list[list[str]]:
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    found = BLOCK.finditer(document.read_text())
+    return [block["code"] for block in found if block["language"] == language]
 
 
 def test_the_table_of_close_codes_is_the_one_in_the_code() -> None:
@@ -74,15 +79,42 @@ def test_the_readme_shows_the_quickstart_as_it_is() -> None:
     assert example in blocks(ROOT / "README.md", "python")
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_python_in_the_documents_runs(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def snippets() -> dict[str, str]:
+    """Each block of Python in the documents, by the place where it begins."""
+    found = {}
+    for document in DOCUMENTS:
+        text = document.read_text()
+        for block in BLOCK.finditer(text):
+            if block["language"] == "python":
+                line = text.count("\n", 0, block.start("code")) + 1
+                found[f"{document.relative_to(ROOT)}:{line}"] = block["code"]
+    return found
+
+
+SNIPPETS = snippets()
+
+
+@pytest.mark.parametrize("place", SNIPPETS)
+def test_python_in_the_documents_runs_when_it_is_copied_alone(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(asgi_notify.channel_layers, "_layers", {})
-    namespace: dict[str, object] = {"__name__": "document"}
-    for block in blocks(document, "python"):
-        exec(compile(block, document.name, "exec"), namespace)
-    for name, test in list(namespace.items()):
-        if name.startswith("test_") and inspect.iscoroutinefunction(test):
-            anyio.run(test)
+    exec(compile(SNIPPETS[place], place, "exec"), {"__name__": "document"})
+
+
+def test_tests_in_the_documents_pass_as_files_of_their_own(tmp_path: Path) -> None:
+    tests = {place: code for place, code in SNIPPETS.items() if "def test_" in code}
+    for place, code in tests.items():
+        name = re.sub(r"\W+", "_", place)
+        (tmp_path / f"test_{name}.py").write_text(code)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")  # nothing of this project's settings
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-rA"]
+    run = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                         capture_output=True, text=True, timeout=50, check=False)  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "skipped" not in run.stdout.splitlines()[-1], run.stdout
+    assert [path.name for path in tmp_path.glob("test_*.py")
+            if f"PASSED {path.name}::" not in run.stdout] == []  # fmt: skip
 
 
 REPOSITORY = "https://github.com/asgi-notify/asgi-notify"
