@@ -61,7 +61,12 @@ from .layers import (
     get_channel_layer,
     layer_from_url,
 )
-from .middleware import AllowedHostsOriginValidator, OriginValidator, SameOriginValidator
+from .middleware import (
+    AllowedHostsOriginValidator,
+    HostValidator,
+    OriginValidator,
+    SameOriginValidator,
+)
 from .publishing import PublishConsumer
 from .routing import (
     ChannelNameRouter,
@@ -110,6 +115,7 @@ __all__ = [
     "FrozenMessage",
     "Headers",
     "History",
+    "HostValidator",
     "HttpConsumer",
     "InMemoryChannelLayer",
     "InvalidChannelLayerError",

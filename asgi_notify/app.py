@@ -7,6 +7,7 @@ from .asgi import json_response, refusal
 from .consumers.notification import NotificationConsumer
 from .consumers.notification_http import NotificationHttpConsumer
 from .exceptions import MethodNotAllowed
+from .middleware.host import HostValidator
 from .middleware.origin import SameOriginValidator
 from .publishing import PublishConsumer
 from .routing import ProtocolTypeRouter, URLRouter, include, path
@@ -75,8 +76,9 @@ def make_application(settings: Settings) -> ASGIApp:
     - ``POST`` to the same path publishes ``{"data": ...}`` to the room.
     - ``GET /``: the demo page. ``GET /healthz``: ``{"status": "ok"}``.
 
-    Pages of other origins may neither watch nor publish, unless the settings
-    allow them. The layer is the default one.
+    Pages of other origins may neither watch nor publish, and other host names
+    than this machine's are not served over its loopback interface, unless the
+    settings allow them. The layer is the default one.
     """
     watch = _AlsoReading(NotificationHttpConsumer, settings.allowed_origins)
     publish = PublishConsumer(key=settings.publish_key, max_body_size=settings.max_body_size)
@@ -98,7 +100,8 @@ def make_application(settings: Settings) -> ASGIApp:
             ),
         }
     )
-    return SameOriginValidator(router, settings.allowed_origins)
+    own_pages = SameOriginValidator(router, settings.allowed_origins)
+    return HostValidator(own_pages, settings.allowed_hosts)
 
 
 application = make_application(Settings.from_environ(os.environ))

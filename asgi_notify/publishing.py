@@ -1,22 +1,32 @@
 """The HTTP door for publishers: a POST to a room's path reaches the browsers that watch it."""
 
 import hmac
+import inspect
 import json
-from ipaddress import ip_address
+from collections.abc import Awaitable
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+
+import anyio
 
 from .asgi import header, json_response
 from .consumers.http import AsyncHttpConsumer
 from .consumers.watching import as_text, room_group
-from .exceptions import ClientError, InvalidMessage, InvalidName, MethodNotAllowed, Unauthorized
+from .exceptions import (
+    ClientError,
+    Forbidden,
+    InvalidMessage,
+    InvalidName,
+    MethodNotAllowed,
+    Unauthorized,
+)
+from .hosts import arrived_over_loopback, is_loopback, is_proxied, requested_host
 from .layers.idempotency import require_key
 from .settings import MAX_BODY_SIZE
-from .types import Scope
+from .types import Event, Message, Receive, Scope, Send
 
-__all__ = ["PublishConsumer", "is_loopback"]
+__all__ = ["PublishConsumer"]
 
-_PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip")
+_BEFORE_BODY = "publish.admission"  # this consumer's own event, the first of each request
 
 _EXAMPLE = 'send JSON such as {"data": "Your order has shipped"}'
 
@@ -32,7 +42,8 @@ class PublishConsumer(AsyncHttpConsumer):
 
     With a publish key, the request shows it in ``Authorization: Bearer KEY``.
     Without one, only a request that came over the loopback interface, for a
-    loopback host name, is served.
+    loopback host name and past no proxy, is served. Who may not publish is
+    answered before any of the body is read.
 
     Args:
         key: what a publisher has to show, or None.
@@ -46,10 +57,34 @@ class PublishConsumer(AsyncHttpConsumer):
         self.key = key
         self.max_body_size = max_body_size
 
-    async def handle(self, body: bytes) -> None:
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._is_admitted = anyio.Event()
+        is_first = scope["type"] == "http"
+
+        async def receive_once_admitted() -> Event:
+            nonlocal is_first
+            if is_first:
+                is_first = False
+                return {"type": _BEFORE_BODY}
+            # To ask a server for the body is to have it read, or to have the client told
+            # to send it (RFC 9110 10.1.1, "Expect: 100-continue").
+            await self._is_admitted.wait()
+            return await receive()
+
+        await super()._live(scope, receive_once_admitted if is_first else receive, send)
+
+    async def publish_admission(self, message: Message) -> None:
+        """Handle that a request begins: ask `authorize`, and only then have its body read."""
         if self.scope["method"] != "POST":
             raise MethodNotAllowed("POST")
-        self.authorize()
+        verdict = self.authorize()
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+        if verdict is not None and verdict is not True:
+            raise Forbidden("you may not publish here")
+        self._is_admitted.set()
+
+    async def handle(self, body: bytes) -> None:
         group = room_group(self.scope["url_route"]["kwargs"]["room_name"])
         content = _read(body)
         message = {"type": "send.notification", "data": content["data"]}
@@ -58,58 +93,44 @@ class PublishConsumer(AsyncHttpConsumer):
         position = None if sent.position is None else str(sent.position)
         await self._emit(*json_response(202, {"reached": sent.reached, "position": position}))
 
-    def authorize(self) -> None:
-        """Let the request pass, or raise.
+    def authorize(self) -> Awaitable[bool | None] | bool | None:
+        """Let the request pass, or raise; an override may be ``async``.
+
+        Anything that it returns but None and True refuses the request, too.
 
         Raises:
-            Unauthorized: the key is missing or wrong, or needed and not set.
+            Unauthorized: the key is missing or wrong.
+            Forbidden: no key is set, and the request may come from another machine.
         """
         if self.key is None:
             if not _is_local(self.scope):
-                raise Unauthorized(
+                raise Forbidden(
                     "publishing from outside this machine needs a key: "
                     "set ASGI_NOTIFY_PUBLISH_KEY where the server runs"
                 )
-            return
-        given = header(self.scope, b"authorization") or ""
-        scheme, _, shown = given.partition(" ")
-        # Compared as the bytes that came, in a time that does not tell how much of it was right.
-        is_right = hmac.compare_digest(shown.strip().encode("latin-1"), self.key.encode())
+            return None
+        scheme, _, shown = (header(self.scope, b"authorization") or "").partition(" ")
         # RFC 9110 11.1: the name of a scheme is in either case.
-        if scheme.lower() != "bearer" or not is_right:
-            raise Unauthorized("show the publish key in the header 'Authorization: Bearer KEY'")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address leads to this machine alone."""
-    name = host.strip("[]").rstrip(".").lower()
-    # RFC 6761 6.3: names under localhost resolve to the loopback address.
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(name)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+        if scheme.lower() != "bearer" or not shown.strip():
+            raise Unauthorized(
+                "no publish key was shown; send it in the header 'Authorization: Bearer KEY'"
+            )
+        # As the bytes that came, in a time that does not depend on how much of it is right.
+        if not hmac.compare_digest(shown.strip().encode("latin-1"), self.key.encode()):
+            raise Unauthorized(
+                "the publish key is wrong; the header 'Authorization: Bearer KEY' has to show "
+                "the one that is set where the server runs"
+            )
+        return None
 
 
 def _is_local(scope: Scope) -> bool:
-    server = scope.get("server")
-    if not server or not is_loopback(server[0]):
-        return False
     # A proxy on this machine lets in whoever reaches it, under a loopback name at that.
-    if any(header(scope, name) is not None for name in _PROXY_HEADERS):
+    if not arrived_over_loopback(scope) or is_proxied(scope):
         return False
-    host = header(scope, b"host")
+    host = requested_host(scope)
     # A page elsewhere may have its own name resolve to the loopback address.
-    return host is None or is_loopback(_hostname(host))
-
-
-def _hostname(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    return host is None or is_loopback(host)
 
 
 def _read(body: bytes) -> dict[str, Any]:

@@ -20,6 +20,9 @@ class Settings:
         publish_key: what a publisher has to show (``ASGI_NOTIFY_PUBLISH_KEY``), or None.
         allowed_origins: further origins whose pages may connect and publish
             (``ASGI_NOTIFY_ALLOWED_ORIGINS``, separated by commas).
+        allowed_hosts: host names that the default application serves, beside those of
+            this machine alone (``ASGI_NOTIFY_ALLOWED_HOSTS``, separated by commas);
+            `HostValidator` says which ones it serves where this is empty.
         handler_threads: how many synchronous handlers run at once
             (``ASGI_NOTIFY_HANDLER_THREADS``).
         stepping: whether idle consumers are served without waking their tasks,
@@ -33,6 +36,7 @@ class Settings:
     handler_threads: int = HANDLER_THREADS
     max_body_size: int = MAX_BODY_SIZE
     stepping: bool = True
+    allowed_hosts: tuple[str, ...] = ()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -41,15 +45,20 @@ class Settings:
         Raises:
             ConfigurationError: a number is none, or is below 1; a switch is neither 1 nor 0.
         """
-        origins = environ.get("ASGI_NOTIFY_ALLOWED_ORIGINS", "").split(",")
         return cls(
             layer=environ.get("ASGI_NOTIFY_LAYER") or cls.layer,
             publish_key=environ.get("ASGI_NOTIFY_PUBLISH_KEY") or None,
-            allowed_origins=tuple(origin.strip() for origin in origins if origin.strip()),
+            allowed_origins=_list(environ, "ASGI_NOTIFY_ALLOWED_ORIGINS"),
+            allowed_hosts=_list(environ, "ASGI_NOTIFY_ALLOWED_HOSTS"),
             handler_threads=_count(environ, "ASGI_NOTIFY_HANDLER_THREADS", HANDLER_THREADS),
             max_body_size=_count(environ, "ASGI_NOTIFY_MAX_BODY_SIZE", MAX_BODY_SIZE),
             stepping=_switch(environ, "ASGI_NOTIFY_STEPPING", cls.stepping),
         )
+
+
+def _list(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    parts = environ.get(name, "").split(",")
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _count(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -159,6 +159,33 @@ async def test_the_module_has_an_application_to_serve() -> None:
     assert status == 200
 
 
+REBOUND = {"host": "evil.example:8000", "origin": "http://evil.example:8000"}
+
+
+@pytest.mark.parametrize(
+    "path", ["/notifications/42/?timeout=0", "/notifications/?group=user_42&timeout=0", "/"]
+)
+async def test_a_page_whose_name_was_pointed_at_this_machine_can_watch_nothing(path: str) -> None:
+    app = make_application(Settings())
+    assert (await request(app, "GET", path, headers=REBOUND))[0] == 403
+    # A page may set these itself, so they do not make it a proxy's.
+    forged = REBOUND | {"x-forwarded-for": "203.0.113.7", "x-forwarded-host": "localhost"}
+    assert (await request(app, "GET", path, headers=forged))[0] == 403
+    pairs = [(name.encode(), value.encode()) for name, value in REBOUND.items()]
+    async with WebsocketCommunicator(app, path, pairs, denial_response=True) as client:
+        assert await client.connect() == (False, 403)
+
+
+async def test_a_host_of_the_settings_is_served_and_its_pages_may_watch() -> None:
+    app = make_application(Settings(allowed_hosts=(".shop.example",)))
+    headers = {"host": "www.shop.example", "origin": "https://www.shop.example"}
+    target = "/notifications/42/?timeout=0"
+    assert (await request(app, "GET", target, headers=headers))[0] == 200
+    assert (await request(app, "GET", target, headers=REBOUND))[0] == 403
+    with pytest.raises(ConfigurationError, match="can match no host"):
+        make_application(Settings(allowed_hosts=("https://shop.example",)))
+
+
 # Without a room.
 
 

@@ -29,6 +29,7 @@ FLOORS: Mapping[str, float] = {
     "consumers.protocol": 1,
     "events.consumer": 1,
     "events.filters": 1,
+    "hosts": 1.1,
     "loading": 1,
     "names": 1,
     "positions": 1,

@@ -14,6 +14,7 @@ def test_an_empty_environment_leaves_the_defaults() -> None:
         layer="memory://?history=user_*",
         publish_key=None,
         allowed_origins=(),
+        allowed_hosts=(),
         handler_threads=40,
         max_body_size=65536,
     )
@@ -24,6 +25,7 @@ def test_every_variable_is_read() -> None:
         "ASGI_NOTIFY_LAYER": "memory://?capacity=5",
         "ASGI_NOTIFY_PUBLISH_KEY": "hunter2",
         "ASGI_NOTIFY_ALLOWED_ORIGINS": "https://a.example, https://b.example ,,",
+        "ASGI_NOTIFY_ALLOWED_HOSTS": "a.example,, .b.example ",
         "ASGI_NOTIFY_HANDLER_THREADS": "7",
         "ASGI_NOTIFY_MAX_BODY_SIZE": "1000",
         "OTHER": "x",
@@ -32,13 +34,15 @@ def test_every_variable_is_read() -> None:
         layer="memory://?capacity=5",
         publish_key="hunter2",
         allowed_origins=("https://a.example", "https://b.example"),
+        allowed_hosts=("a.example", ".b.example"),
         handler_threads=7,
         max_body_size=1000,
     )
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
-    names = ("LAYER", "PUBLISH_KEY", "ALLOWED_ORIGINS", "HANDLER_THREADS", "MAX_BODY_SIZE")
+    names = ("LAYER", "PUBLISH_KEY", "ALLOWED_ORIGINS", "ALLOWED_HOSTS", "HANDLER_THREADS",
+             "MAX_BODY_SIZE")  # fmt: skip
     assert Settings.from_environ({f"ASGI_NOTIFY_{name}": "" for name in names}) == Settings()
 
 

@@ -8,7 +8,7 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 import click
 
-from ..publishing import is_loopback
+from ..hosts import is_loopback
 
 __all__ = ["Door", "is_local"]
 

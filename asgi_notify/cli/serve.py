@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import click
 
 from ..exceptions import ConfigurationError, InvalidName, MissingExtra
+from ..hosts import is_loopback
 from ..layers.registry import layer_from_url
+from ..middleware.host import HostValidator
 from ..middleware.origin import SameOriginValidator
-from ..publishing import is_loopback
 from ..routing.base import as_app
 from ..settings import Settings
 from ..types import ASGIApp
@@ -71,6 +72,15 @@ _APP, _CHANNELS = "ASGI_NOTIFY_SERVED_APP", "ASGI_NOTIFY_SERVED_CHANNELS"
     "such as https://example.com; may be repeated. [env: ASGI_NOTIFY_ALLOWED_ORIGINS]",
 )
 @click.option(
+    "--allowed-host",
+    "hosts",
+    multiple=True,
+    metavar="HOST",
+    help="A host name under which the default application is asked for, such as example.com "
+    "or .example.com for its subdomains; may be repeated. On a loopback address without it, "
+    "loopback names are served alone. [env: ASGI_NOTIFY_ALLOWED_HOSTS]",
+)
+@click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1), help="Number of processes."
 )
 @click.option(
@@ -88,6 +98,7 @@ def serve(
     port: int,
     layer: str | None,
     origins: tuple[str, ...],
+    hosts: tuple[str, ...],
     workers: int,
     channels: tuple[str, ...],
     log_level: str,
@@ -106,6 +117,8 @@ def serve(
         os.environ["ASGI_NOTIFY_LAYER"] = layer
     if origins:
         os.environ["ASGI_NOTIFY_ALLOWED_ORIGINS"] = ",".join(origins)
+    if hosts:
+        os.environ["ASGI_NOTIFY_ALLOWED_HOSTS"] = ",".join(hosts)
     os.environ[_APP], os.environ[_CHANNELS] = app, ",".join(channels)
     is_default = app == DEFAULT_APP
     try:
@@ -135,6 +148,7 @@ def _check(settings: Settings, workers: int) -> None:
     """Raise what would else come up in a worker, or never."""
     layer_from_url(settings.layer)
     SameOriginValidator(_nothing, settings.allowed_origins)
+    HostValidator(_nothing, settings.allowed_hosts)
     if workers > 1 and urlsplit(settings.layer).scheme == "memory":
         raise ConfigurationError(
             f"{workers} workers cannot share the layer memory://, which lives within one process, "

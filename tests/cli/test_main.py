@@ -63,6 +63,6 @@ def test_without_click_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_another_import_that_fails_is_not_taken_for_click(monkeypatch: pytest.MonkeyPatch) -> None:
-    _forget(monkeypatch, "asgi_notify.publishing")
-    with pytest.raises(ImportError, match="publishing"):
+    _forget(monkeypatch, "asgi_notify.hosts")
+    with pytest.raises(ImportError, match="hosts"):
         cli.main()

@@ -84,6 +84,7 @@ def test_several_workers_share_a_layer_that_others_reach(
         (["--layer", "memory://?capacity=0"], "capacity is a number above 0"),
         (["--layer", "memory://?size=1"], "no option 'size'"),
         (["--allowed-origin", "https://shop.example/path"], "can match no origin"),
+        (["--allowed-host", "https://shop.example"], "can match no host"),
         (["--port", "65536"], "65536"),
         (["--port", "http"], "http"),
         (["--workers", "0"], "0"),
@@ -107,6 +108,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(
         ("ASGI_NOTIFY_MAX_BODY_SIZE", "0", "ASGI_NOTIFY_MAX_BODY_SIZE is a whole number"),
         ("ASGI_NOTIFY_LAYER", "memory", "no channel layer for 'memory'"),
         ("ASGI_NOTIFY_ALLOWED_ORIGINS", "https://a.example, nonsense/", "can match no origin"),
+        ("ASGI_NOTIFY_ALLOWED_HOSTS", "a.example, nonsense/", "can match no host"),
     ],
 )
 def test_a_wrong_variable_is_refused_before_anything_starts(
@@ -155,6 +157,8 @@ def test_options_go_before_the_environment_and_reach_the_workers(
     settings = Settings.from_environ(environ)
     assert settings.layer == "memory://?capacity=2"
     assert settings.allowed_origins == (ORIGIN, "b.example")
+    run("serve", "--allowed-host", "a.example", "--allowed-host", ".b.example")
+    assert Settings.from_environ(environ).allowed_hosts == ("a.example", ".b.example")
 
 
 def test_the_packages_own_log_follows_the_level(run: Run, served: dict[str, Any]) -> None:
@@ -251,6 +255,22 @@ def test_a_real_server_refuses_other_origins_long_frames_and_compression_in_a_qu
     assert "INFO" not in output
     assert "ERROR" not in output  # uvicorn's own word on each refusal is left out
     assert f"origin '{ORIGIN}' is not allowed" in output
+
+
+@pytest.mark.slow
+def test_a_real_server_on_loopback_answers_loopback_names_and_those_allowed() -> None:
+    room = "/notifications/42/?timeout=0"
+
+    def status(server: Server, host: str) -> int:
+        headers = {"host": host, "origin": f"http://{host}"}
+        return httpx.get(server.http + room, headers=headers).status_code
+
+    with Serve("serve", "--allowed-host", "shop.example") as server:
+        hosts = ["localhost:1", "127.0.0.1", "shop.example", "evil.example"]
+        assert [status(server, host) for host in hosts] == [200, 200, 200, 403]
+        assert "no host 'evil.example' is served here" in server.output
+    with Serve("serve") as server:
+        assert status(server, "shop.example") == 403
 
 
 @pytest.mark.slow
