@@ -2,7 +2,7 @@
 #
 #   make run PORT=9000                               serve on another port
 #   make test PYTHON=python3.13 VENV=.venv313        test on another Python
-#   REQUIRE=browser make test                        fail, not skip, without a browser
+#   REQUIRE=browser make test                        fail, not skip, without Chromium, node or tsc
 #   make bench ARGS=--quick                          a look at the speed, rather than a result
 #   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
 

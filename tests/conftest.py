@@ -1,9 +1,62 @@
-"""Fixtures that every test may ask for."""
+"""What every test has: both event loops, a limit of time, and children that can be interrupted."""
 
+import inspect
+import signal
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+import anyio
 import pytest
+
+LONG = 240  # seconds for a test of servers or browsers; what is quick has pyproject.toml's limit
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each asynchronous test on both event loops."""
     return str(request.param)
+
+
+def pytest_configure() -> None:
+    # Whoever starts the tests in the background of a script has them ignore SIGINT, and
+    # every process that a test starts would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        is_long = item.get_closest_marker("slow") or item.get_closest_marker("browser")
+        if is_long and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONG))
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = _limited(item.obj, _limit(config, item))
+
+
+def _limit(config: pytest.Config, item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    if marker is not None:
+        return float(marker.args[0])
+    return float(config.getoption("timeout") or config.getini("timeout") or LONG)
+
+
+def _limited(test: Callable[..., Awaitable[None]], limit: float) -> Callable[..., Awaitable[None]]:
+    """Cancel a test that waits too long, so that its traceback says for what.
+
+    The alarm that ends all others finds the event loop asleep, and tells no more than that.
+    """
+
+    @wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        waited: BaseException | None = None
+        with anyio.move_on_after(0.9 * limit) as scope:
+            try:
+                await test(*args, **kwargs)
+            except anyio.get_cancelled_exc_class() as error:
+                waited = error
+                raise
+        if scope.cancelled_caught:
+            raise TimeoutError(f"this test was not over after {0.9 * limit:g} s") from waited
+
+    return run

@@ -1,13 +1,12 @@
 """A browser, a server to point it at, and tabs whose complaints fail a test."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.needed import missing, program
 from tests.servers import Server
 
 from .visit import Product, Tabs
@@ -29,25 +28,17 @@ ARGUMENTS = (
 WAIT = 10_000  # ms, for a condition; a loaded machine is slow
 
 
-def _missing(what: str) -> NoReturn:
-    if "browser" in os.environ.get("REQUIRE", ""):
-        pytest.fail(f"REQUIRE names the browser, and there is none: {what}")
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="package")
 def browser() -> Iterator["Browser"]:
     """The machine's Chromium."""
     try:
         from playwright.sync_api import expect, sync_playwright
     except ImportError:
-        _missing("playwright is not installed: pip install playwright")
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if program is None:
-        _missing(f"no Chromium on the PATH, by the name of {', '.join(CHROMIUM)}")
+        missing("playwright is not installed: pip install playwright")
+    chromium = program(*CHROMIUM)
     expect.set_options(timeout=WAIT)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield browser
         browser.close()
 

@@ -40,14 +40,6 @@ def flawed() -> Iterator[Server]:
         yield server
 
 
-# Whoever starts the tests in the background has them ignore the signal.
-INTERRUPTIBLE = """
-import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("asgi_notify", run_name="__main__")
-"""
-
-
 def figures(output: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(output)
     return found
@@ -130,7 +122,7 @@ def test_an_interrupt_ends_it_without_a_traceback(flawed: Server) -> None:
     room = "/good/notifications/880000000/"
     options = ["--first-room", "880000000", "--rate", "1", "--clients", "5"]
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, "bench", f"{flawed.http}/good", *options],
+        [sys.executable, "-m", "asgi_notify", "bench", f"{flawed.http}/good", *options],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, text=True,
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 30

@@ -1,21 +1,14 @@
 """Runs the JavaScript client's tests with node's own test runner, one test file at a time."""
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
+from tests.needed import missing, program
+
 HERE = Path(__file__).parent
 OLDEST = 20  # the major version of node whose test runner these files use
-
-
-def missing(what: str) -> NoReturn:
-    if "node" in os.environ.get("REQUIRE", ""):
-        pytest.fail(f"REQUIRE names node, and there is none to use: {what}")
-    pytest.skip(what)
 
 
 def run(*command: str) -> str:
@@ -26,12 +19,10 @@ def run(*command: str) -> str:
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    program = shutil.which("node")
-    if program is None:
-        missing("no node on the PATH")
-    if int(run(program, "--version").removeprefix("v").partition(".")[0]) < OLDEST:
+    found = program("node")
+    if int(run(found, "--version").removeprefix("v").partition(".")[0]) < OLDEST:
         missing(f"this node is older than {OLDEST}")
-    return program
+    return found
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in HERE.glob("*.test.mjs")))
@@ -40,8 +31,6 @@ def test_node_runs(node: str, name: str) -> None:
 
 
 def test_the_types_are_those_that_a_typed_page_needs() -> None:
-    tsc = shutil.which("tsc")
-    if tsc is None:
-        pytest.skip("no tsc on the PATH: npm install --global typescript")
+    tsc = program("tsc", hint="npm install --global typescript")
     run(tsc, "--noEmit", "--strict", "--target", "es2022", "--moduleResolution", "bundler",
         "--module", "esnext", "usage.ts")  # fmt: skip
