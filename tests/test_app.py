@@ -120,6 +120,18 @@ async def test_an_unknown_path_is_a_404_for_http_and_for_sockets(
     assert not any(record.exc_info for record in caplog.records)
 
 
+async def test_a_room_without_its_slash_is_refused_with_the_path_that_is_meant(
+    app: ASGIApp,
+) -> None:
+    hint = "ask for '/notifications/42/', with a slash at its end"
+    for method in "GET", "POST":
+        status, body, _ = await request(app, method, "/notifications/42", BODY)
+        assert (status, hint in json.loads(body)["error"]) == (404, True)
+    async with WebsocketCommunicator(app, "/notifications/42") as client:
+        await client.send_input({"type": "websocket.connect"})
+        assert hint in (await client.receive_output())["reason"]
+
+
 async def test_the_settings_reach_the_publishing_door() -> None:
     app = make_application(Settings(publish_key="secret", max_body_size=20))
     assert (await request(app, "POST", "/notifications/1/", BODY))[0] == 401

@@ -1,5 +1,6 @@
 """What entries and routers promise each other, and what a route may lead to."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast, runtime_checkable
@@ -85,15 +86,26 @@ def as_app(target: object, place: str) -> ASGIApp:
         place: what leads there, for the error.
 
     Raises:
-        RouteError: it is neither.
+        RouteError: it is neither, such as a framework's view, which takes one request.
     """
     if isinstance(target, type):
         make: Callable[[], object] | None = getattr(target, "as_asgi", None)
         if make is not None:
             return as_app(make(), place)
-    elif callable(target):
+    elif callable(target) and _takes_three(target):
         return cast(ASGIApp, target)
     raise RouteError(f"{place} leads to {target!r}, which is no ASGI app; {_way_out(target)}")
+
+
+def _takes_three(target: Callable[..., object]) -> bool:
+    """Whether it can be called as ASGI does; what does not say how it is called passes."""
+    try:
+        inspect.signature(target).bind("scope", "receive", "send")
+    except TypeError:
+        return False
+    except ValueError:  # such as a function written in C
+        return True
+    return True
 
 
 def _way_out(target: object) -> str:
@@ -101,6 +113,12 @@ def _way_out(target: object) -> str:
         return f"to take routes from there, write include({target!r})"
     if isinstance(target, list | tuple | Entry) and not isinstance(target, type):
         return "wrap it in URLRouter(...)"
+    if callable(target) and not isinstance(target, type):
+        return (
+            "an ASGI app is called with scope, receive and send, and this takes other "
+            "arguments: a view belongs into its framework's own routes, and of a function "
+            "that makes an app, give what it returns"
+        )
     return (
         "give it an ASGI callable (an async function of scope, receive and send), a consumer "
         "class that has as_asgi(), a consumer instance, or a URLRouter"

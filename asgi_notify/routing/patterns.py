@@ -126,6 +126,9 @@ class RegexPattern:
         return Captured(rest, (), named)
 
 
+# A parameter as Starlette, FastAPI and aiohttp write it: "{room}", "{room:int}".
+_IN_BRACES = re.compile(r"\{(?P<name>[^\W\d]\w*)(?::(?P<converter>[^{}]*))?\}")
+
 _PARAMETER = re.compile(r"<(?:(?P<converter>[^<>:]+):)?(?P<name>[^<>]+)>")
 
 
@@ -149,6 +152,13 @@ def compile_path(
         )
     if "(?P<" in route or route.startswith("^") or route.endswith("$"):
         raise RouteError(f"route {route!r} looks like a regular expression; use re_path() for it")
+    braces = _IN_BRACES.search(route)
+    if braces is not None:
+        name, converter = braces["name"], braces["converter"] or "int"
+        raise RouteError(
+            f"route {route!r} would match {braces[0]!r} as it stands; a parameter is written "
+            f"'<{converter}:{name}>', or '<{name}>' for any text up to the next slash"
+        )
     known = {**CONVERTERS, **_own_converters(route, converters or {})}
     used: dict[str, Converter] = {}
     parts: list[str] = []

@@ -22,6 +22,20 @@ Unmatched = Literal["refuse", "raise"] | ASGIApp
 `NoRouteFound`, and an app takes the connection over, its scope as it came.
 """
 
+# What is written for a scope's type, and never is one.
+_MISNAMED = {
+    "ws": "websocket",
+    "wss": "websocket",
+    "websockets": "websocket",
+    "web_socket": "websocket",
+    "socket": "websocket",
+    "https": "http",
+    "http2": "http",
+    "channels": "channel",
+    "lifespans": "lifespan",
+}
+_TYPES = ("http", "websocket", "lifespan", "channel")
+
 _MAX_SHOWN = 200  # characters of a client's path that an error or a log line repeats
 
 logger = logging.getLogger("asgi_notify.routing")
@@ -112,7 +126,21 @@ class URLRouter(_BaseRouter):
         return first_match(self.entries, scope)
 
     def _describe(self, scope: Scope) -> str:
-        return f"nothing is served at {scope.get('path', '')[:_MAX_SHOWN]!r}"
+        path = scope.get("path", "")
+        sentence = f"nothing is served at {path[:_MAX_SHOWN]!r}"
+        other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
+        if len(other) > _MAX_SHOWN or not self._serves(scope, other):
+            return sentence
+        slash = "with" if other.endswith("/") else "without"
+        return f"{sentence}; ask for {other!r}, {slash} a slash at its end"
+
+    def _serves(self, scope: Scope, path: str) -> bool:
+        """Whether there is a route for this path; nothing runs."""
+        other = {**scope, "path": path}
+        if "path_remaining" in scope:  # of an outer router, a middleware's away
+            rest = str(scope["path_remaining"])
+            other["path_remaining"] = f"{rest}/" if path.endswith("/") else rest.removesuffix("/")
+        return self._select(other) is not None
 
 
 class _MappingRouter(_BaseRouter):
@@ -169,7 +197,8 @@ class ProtocolTypeRouter(_MappingRouter):
         unmatched: see `Unmatched`.
 
     Raises:
-        RouteError: something in the mapping is no app.
+        RouteError: something in the mapping is no app, or is under a name such as
+            ``"ws"``, which no scope has for its type.
 
     Source: Django Channels, "Routing", section "ProtocolTypeRouter".
     """
@@ -178,6 +207,8 @@ class ProtocolTypeRouter(_MappingRouter):
         self, application_mapping: Mapping[str, object], *, unmatched: Unmatched = "refuse"
     ) -> None:
         super().__init__(application_mapping, unmatched)
+        for name in self.application_mapping:
+            _require_type(name)
 
     def walk(self, protocol: str = "", prefix: str = "") -> Iterator[Row]:
         """Yield the rows behind each type."""
@@ -197,6 +228,17 @@ class ProtocolTypeRouter(_MappingRouter):
 
     def _describe(self, scope: Scope) -> str:
         return f"nothing is served over {scope['type']!r}"
+
+
+def _require_type(name: str) -> None:
+    """Refuse what is close to a scope's type; any other name may be a protocol of one's own."""
+    small = str(name).lower()
+    meant = small if small in _TYPES else _MISNAMED.get(small)
+    if meant is not None and meant != name:
+        raise RouteError(
+            f"no scope is of the type {name!r}, so that nothing would reach its app; "
+            f"write {meant!r}"
+        )
 
 
 async def _open_layers(scope: Scope, receive: Receive, send: Send) -> None:

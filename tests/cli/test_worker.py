@@ -33,7 +33,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module with applications, and no layer yet."""
     module = ModuleType("a_site")
     router = ChannelNameRouter({"mail": nothing, "jobs": nothing})
-    vars(module).update(router=router, plain=nothing, number=42)
+    vars(module).update(router=router, plain=nothing, view=lambda request: None, number=42)
     monkeypatch.setitem(sys.modules, "a_site", module)
     monkeypatch.setattr(channel_layers, "_layers", {})
 
@@ -252,6 +252,7 @@ def made(served: dict[str, Any]) -> Any:
         (["a_site:plain", "--worker", "a b"], "'a b' cannot name a channel"),
         (["--worker", "jobs"], "does not route the channel jobs; it routes none"),
         (["a_site:number"], "a_site:number leads to 42, which is no ASGI app"),
+        (["a_site:view"], "which is no ASGI app; an ASGI app is called with scope, receive"),
         (["a_site:plain", "--workers", "2"], "2 workers cannot share the layer memory://"),
     ],
 )

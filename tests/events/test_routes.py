@@ -86,7 +86,15 @@ def test_a_class_of_another_kind_is_routed_by_its_channel_names() -> None:
 
 
 @pytest.mark.parametrize(
-    "what", [path("chat/", consumer), consumer, "name", [route("x", consumer)], EventConsumer, None]
+    "what",
+    [
+        path("chat/", lambda scope, receive, send: None),
+        consumer,
+        "name",
+        [route("x", consumer)],
+        EventConsumer,
+        None,
+    ],
 )
 def test_what_is_no_route_is_refused_where_routes_are_listed(what: Any) -> None:
     for build in EventRouter, include:

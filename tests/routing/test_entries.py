@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,14 @@ from asgi_notify.types import Receive, Scope, Send
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Stand where an app would; matching never calls it."""
+
+
+async def extended(scope: Scope, receive: Receive, send: Send, *, extra: int) -> None:
+    raise AssertionError("it was called")
+
+
+async def view(request: object) -> None:
+    raise AssertionError("it was called")
 
 
 async def other(scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,6 +159,8 @@ def test_a_class_is_asked_for_its_app() -> None:
         (dict, "give it an ASGI callable"),
         (URLRouter, "give it an ASGI callable"),
         ("chat.routing", r"write include\('chat.routing'\)"),
+        (view, "an ASGI app is called with scope, receive and send, and this takes other"),
+        (lambda: app, "of a function that makes an app, give what it returns"),
         (path("x", app), r"wrap it in URLRouter\(...\)"),
     ],
 )
@@ -158,6 +170,20 @@ def test_what_is_no_app_is_refused(
 ) -> None:
     with pytest.raises(RouteError, match=f"route 'rooms/' leads to .*{way_out}"):
         make("rooms/", target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        partial(extended, extra=1),
+        lambda *events: None,
+        lambda scope, receive, send, state=None: None,
+        max,  # says nothing of its arguments
+        Mock(),
+    ],
+)
+def test_what_can_be_called_as_an_app_is_taken_for_one(target: Any) -> None:
+    assert path("", target).app is target
 
 
 @pytest.mark.parametrize("entry", [app, Consumer, object(), [path("", app)], "chat.routing"])

@@ -154,6 +154,8 @@ def test_a_converter_that_cannot_work_is_refused(converter: type, way_out: str) 
         ("rooms/int:room>", "must enclose a parameter"),
         ("rooms/<>", "must enclose a parameter"),
         ("<<int:room>>", "must enclose a parameter"),
+        ("n/{room_name}/", "'<int:room_name>', or '<room_name>' for any text"),
+        ("n/{room_name:uuid}/", "'<uuid:room_name>', or '<room_name>'"),
         ("/rooms/", "write 'rooms/'"),
         ("^rooms/", r"use re_path\(\)"),
         ("rooms/$", r"use re_path\(\)"),
@@ -166,6 +168,11 @@ def test_a_route_that_cannot_be_meant_is_refused(route: Any, way_out: str) -> No
     with pytest.raises(RouteError, match=way_out) as raised:
         compile_path(route)
     assert repr(route) in str(raised.value)
+
+
+@pytest.mark.parametrize("route", ["a{}b/", "{1}/", "{a b}/"])
+def test_braces_that_name_no_parameter_are_text(route: str) -> None:
+    assert capture(route, route) == {}
 
 
 def test_a_regex_that_ends_in_a_dollar_matches_the_whole_path() -> None:

@@ -110,6 +110,48 @@ async def test_an_unknown_path_is_answered_with_404_over_http() -> None:
     assert response["body"] == b"""{"error": "nothing is served at '/nowhere/'"}"""
 
 
+@pytest.mark.parametrize(
+    ("path_of_client", "hint"),
+    [
+        ("/rooms/42", "ask for '/rooms/42/', with a slash at its end"),
+        ("/nested/7", "ask for '/nested/7/', with a slash at its end"),
+        ("/health/", "ask for '/health', without a slash at its end"),
+        ("/rooms/x", None),
+        ("/rooms", None),
+        ("/", None),
+        ("", None),
+        ("/rooms/" + "7" * 300, None),
+    ],
+)
+@pytest.mark.parametrize("root_path", ["", "/app"])
+async def test_a_path_that_lacks_its_slash_is_refused_with_the_one_that_is_served(
+    path_of_client: str, hint: str | None, root_path: str
+) -> None:
+    app = App()
+    router = URLRouter(
+        [
+            path("rooms/<int:room>/", app),
+            path("nested/", URLRouter([path("<int:room>/", app)])),
+            path("health", app),
+        ]
+    )
+    hint = hint and hint.replace("'/", f"'{root_path}/")
+    for kind in "http", "websocket":
+        scope = at(root_path + path_of_client, kind, root_path=root_path)
+        last = (await call(router, scope))[-1]
+        text = last["body"].decode() if kind == "http" else last["reason"]
+        assert (hint in text) if hint else ("ask for" not in text)
+    assert app.scopes == []  # it was looked for, and not run
+
+
+async def test_the_slash_is_missed_below_an_outer_router_and_a_middleware_too() -> None:
+    inner = Middleware(URLRouter([path("<int:room>/", App())]))
+    [close] = await call(URLRouter([path("rooms/", inner)]), at("/rooms/42"))
+    assert "ask for '/rooms/42/'" in close["reason"]
+    with pytest.raises(NoRouteFound, match="ask for '/rooms/42/'"):
+        await call(URLRouter([path("rooms/<int:r>/", App())], unmatched="raise"), at("/rooms/42"))
+
+
 async def test_a_refusal_is_one_log_line_that_a_client_cannot_forge(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -270,6 +312,24 @@ def test_mappings_are_checked_when_built(make: Callable[[Any], Any]) -> None:
         make({"mail": [path("", Consumer)]})
     with pytest.raises(RouteError, match="takes a mapping"):
         make([Consumer])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ws", "websocket"), ("wss", "websocket"), ("websockets", "websocket"),
+     ("WebSocket", "websocket"), ("HTTP", "http"), ("https", "http"), ("channels", "channel"),
+     ("Lifespan", "lifespan")],
+)  # fmt: skip
+def test_a_type_that_no_scope_has_is_refused_with_the_one_that_is_meant(
+    name: str, meant: str
+) -> None:
+    with pytest.raises(RouteError, match=f"'{name}'.*write '{meant}'"):
+        ProtocolTypeRouter({"http": App(), name: App()})
+
+
+@pytest.mark.parametrize("name", ["http", "websocket", "lifespan", "channel", "line", "mqtt"])
+def test_a_protocol_of_ones_own_is_allowed(name: str) -> None:
+    assert name in ProtocolTypeRouter({name: App()}).application_mapping
 
 
 async def test_channel_name_router_calls_the_app_for_the_channel() -> None:
