@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import anyio
 
 from .asgi import header, json_response
+from .consumers.handlers import require_yes
 from .consumers.http import AsyncHttpConsumer
 from .consumers.watching import as_text, room_group
 from .exceptions import (
@@ -80,8 +81,7 @@ class PublishConsumer(AsyncHttpConsumer):
         verdict = self.authorize()
         if inspect.isawaitable(verdict):
             verdict = await verdict
-        if verdict is not None and verdict is not True:
-            raise Forbidden("you may not publish here")
+        require_yes(self, "authorize", verdict)
         self._is_admitted.set()
 
     async def handle(self, body: bytes) -> None:

@@ -81,6 +81,7 @@ FLOORS: Mapping[str, float] = {
     "consumers.stepping": 4,
     "consumers.connection": 4.05,
     "consumers.base": 4.1,
+    "consumers.threads": 4.15,
     "consumers.http": 4.2,
     "consumers.sse": 4.3,
     "consumers.websocket": 4.2,

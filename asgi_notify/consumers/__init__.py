@@ -1,10 +1,11 @@
 """Consumers: classes that handle one connection each."""
 
-from .base import AsyncConsumer, SyncConsumer
+from .base import AsyncConsumer
 from .http import AsyncHttpConsumer, HttpConsumer
 from .notification import NotificationConsumer, Notifications
 from .notification_http import NotificationHttpConsumer
 from .sse import AsyncSseConsumer
+from .threads import SyncConsumer
 from .websocket import (
     AsyncJsonWebsocketConsumer,
     AsyncWebsocketConsumer,

@@ -1,34 +1,21 @@
-"""What every consumer is: a class whose methods handle one connection's events and messages.
+"""What every consumer is: a class whose methods handle one connection's events and messages."""
 
-This is the one room that knows synchronous consumers from asynchronous ones.
-"""
-
-import inspect
 from abc import ABC, abstractmethod
-from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from math import inf
-from threading import get_ident
 from types import CoroutineType
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-import anyio
-import anyio.from_thread
-import anyio.to_thread
-from anyio.lowlevel import checkpoint
-
 from ..asgi import refusal
-from ..exceptions import ConfigurationError, LayerClosed, MisuseError
+from ..exceptions import ConfigurationError, LayerClosed
 from ..layers.base import BaseChannelLayer
 from ..layers.mailbox import Overflow
 from ..layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
-from ..sync import Home, failure_of, handler_limiter
 from ..types import Event, Message, Receive, Scope, Send
 from .connection import Connection
-from .handlers import find_handler
+from .handlers import awaitable, blamed, find_handler
 
-__all__ = ["AsyncConsumer", "Consumer", "SyncConsumer"]
+__all__ = ["AsyncConsumer", "Consumer"]
 
 Done = TypeVar("Done")
 """What a helper such as ``send`` returns: an awaitable, or None in a synchronous consumer."""
@@ -208,8 +195,12 @@ class AsyncConsumer(Consumer[Awaitable[None]]):
     def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
         # What _handler does, without the cost of a call for each message.
         name = self._handlers.get(message.get("type", "")) or self._find_handler(message)
-        handling = getattr(self, name)(message) if name is not None else None
-        return handling if type(handling) is CoroutineType else _wait_for(handling)
+        if name is None:
+            return _pass_over()
+        handling = getattr(self, name)(message)
+        if type(handling) is CoroutineType:
+            return handling
+        return _wait_for(awaitable(self, blamed(type(self), name), handling))
 
     def send(self, message: Event) -> Awaitable[None]:
         return self._connection.send(message)
@@ -219,78 +210,9 @@ class AsyncConsumer(Consumer[Awaitable[None]]):
             await self._connection.send(event)
 
 
-async def _wait_for(handling: Awaitable[None] | None) -> None:
-    if handling is not None:
-        await handling
+async def _wait_for(handling: Awaitable[None]) -> None:
+    await handling
 
 
-class SyncConsumer(Consumer[None]):
-    """A consumer whose handlers are plain functions, each run in a worker thread.
-
-    The handlers of one connection run one after the other, those of different
-    connections side by side, as many as `handler_limiter` has threads.
-    """
-
-    _by_steps = False  # a thread is always waited for
-
-    _home: Home
-    _handler_thread: int | None = None  # while a handler runs
-
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._home = Home()
-        await super()._live(scope, receive, send)
-
-    async def dispatch(self, message: Message) -> None:
-        handler = self._handler(message)
-        if handler is None:
-            return
-        errors: list[Exception] = []
-
-        async def run() -> None:
-            try:
-                await anyio.to_thread.run_sync(
-                    self._run_handler, handler, message, limiter=handler_limiter()
-                )
-            except (Exception, CancelledError) as error:
-                errors.append(failure_of(error))
-
-        # A server may cancel this very task, which would then not wait for the thread;
-        # a task group waits for its tasks, come what may.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run)
-        if errors:
-            raise errors[0]
-
-    def _run_handler(self, handler: Callable[[Message], Any], message: Message) -> None:
-        self._handler_thread = get_ident()
-        try:
-            result = handler(message)
-        finally:
-            self._handler_thread = None
-        if inspect.iscoroutine(result):
-            result.close()
-            raise MisuseError(
-                f"{type(self).__qualname__}'s handler of {message['type']} is async, but a "
-                "SyncConsumer calls plain functions: write `def`, or use AsyncConsumer"
-            )
-
-    def send(self, message: Event) -> None:
-        self._emit(message)
-
-    def _emit(self, *events: Event) -> None:
-        for event in events:
-            if self._connection.is_closed:
-                return
-            if get_ident() == self._handler_thread:
-                # With no loop named, it is cancelled together with its handler.
-                anyio.from_thread.check_cancelled()
-                anyio.from_thread.run(self._send_for_handler, event)
-            else:
-                self._home.wait_for(self._connection.send, event)
-
-    async def _send_for_handler(self, event: Event) -> None:
-        # A scope cancels the tasks that it has by then, and this one may be a moment late.
-        if anyio.current_effective_deadline() == -inf:
-            await checkpoint()
-            return
-        await self._connection.send(event)
+async def _pass_over() -> None:
+    """Handle what no method is there for."""

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from ..exceptions import MisuseError, NoRouteFound, StopConsumer, TooLarge
 from ..types import Event, Message
-from .base import AsyncConsumer, Consumer, SyncConsumer
+from .base import AsyncConsumer, Consumer
+from .threads import SyncConsumer
 
 __all__ = ["AsyncHttpConsumer", "HttpConsumer"]
 

@@ -13,6 +13,7 @@ from ..layers.results import Joined
 from ..positions import Position
 from ..protocol import PROTOCOL, BadFrame, Request, frames, read
 from ..types import Event, Message, Receive, Scope, Send
+from .handlers import awaitable
 from .watching import Notifications, as_text, room_group, since_of
 from .websocket import AsyncWebsocketConsumer
 
@@ -88,7 +89,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         elif text_data is None:
             await self.send_error("binary frames are not read here; send text")
         else:
-            await self.client_message(text_data)
+            await awaitable(self, "client_message", self.client_message(text_data))
 
     async def client_message(self, text: str) -> None:
         """Called with what a plain client sends, but for ``ping``; answers that it is not read.
@@ -133,7 +134,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
                 group,
             )
         try:
-            await self.authorize(group)
+            await self._require_allowed(group)
             mailbox = self._connection.mailbox
             is_member = group in mailbox.groups  # else the client left, or the layer was flushed
             if not is_member or (group == self.room_group_name and not is_known):

@@ -8,8 +8,9 @@ from anyio.abc import TaskGroup
 
 from .. import sse
 from ..asgi import header
-from ..exceptions import Forbidden, MethodNotAllowed
+from ..exceptions import DenyConnection, Forbidden, MethodNotAllowed, StopConsumer
 from ..types import Event, Message, Receive, Scope, Send
+from .handlers import awaitable
 from .http import AsyncHttpConsumer
 
 __all__ = ["AsyncSseConsumer"]
@@ -50,9 +51,10 @@ class AsyncSseConsumer(AsyncHttpConsumer):
         """Called with each request; joins groups, and may send what the client has missed.
 
         Before the first event is sent, a `ClientError` or `DenyConnection`
-        refuses the request with its status. To have browsers stop coming back,
-        ``await self.send_response(204, b"")``. To send further headers, call
-        `send_headers` with `asgi_notify.sse.HEADERS` and yours.
+        refuses the request with its status, `StopConsumer` with 403. To have
+        browsers stop coming back, ``await self.send_response(204, b"")``. To
+        send further headers, call `send_headers` with `asgi_notify.sse.HEADERS`
+        and yours.
         """
 
     async def disconnect(self) -> None:
@@ -90,7 +92,12 @@ class AsyncSseConsumer(AsyncHttpConsumer):
             raise MethodNotAllowed("GET")
         self.last_event_id = _last_event_id(self.scope)
         self._has_begun = True
-        await self.connect()
+        try:
+            await awaitable(self, "connect", self.connect())
+        except StopConsumer:
+            if self._connection.is_answered:
+                raise
+            raise DenyConnection from None  # as of a WebSocket that was not accepted
         if not self._has_written and not self._connection.is_closed:
             await self._open()
 
@@ -106,7 +113,7 @@ class AsyncSseConsumer(AsyncHttpConsumer):
 
     async def http_disconnect(self, message: Event) -> None:
         if self._has_begun:
-            await self.disconnect()
+            await awaitable(self, "disconnect", self.disconnect())
 
     async def _open(self) -> None:
         """Send something at once: a server sends the headers only with the first part."""

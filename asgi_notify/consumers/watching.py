@@ -18,6 +18,7 @@ from ..protocol import frames
 from ..types import Message, Scope
 from ..users import user_group
 from .base import AsyncConsumer
+from .handlers import awaitable, require_yes
 
 __all__ = ["Notifications", "as_text", "room_group", "since_of"]
 
@@ -101,11 +102,15 @@ class Notifications(AsyncConsumer):
         super().__init_subclass__(**kwargs)
         cls._has_own_text = cls.render is not Notifications.render
 
-    async def authorize(self, group: str) -> None:
+    async def authorize(self, group: str) -> bool | None:
         """Let the client watch a group, or raise; called for every group that it wants.
 
         Unless overridden, it lets pass the group of the path's room and, at a
         path without a room, every group ``user_<number>``.
+
+        Returns:
+            None or True to let the client watch. Anything else refuses it, as
+            `Forbidden` does.
 
         Raises:
             Forbidden: or `Unauthorized`, `NoRouteFound`: the client may not
@@ -125,15 +130,21 @@ class Notifications(AsyncConsumer):
             way_out = "groups are called user_<number>, such as user_42"
         if not is_right:
             raise Forbidden(f"{group} cannot be watched here; {way_out}")
+        return True
 
-    async def join(self) -> None:
+    async def join(self) -> bool | None:
         """Let the client watch the group of its path: ask `authorize`, and join it.
 
         An override raises `Forbidden`, `Unauthorized` or `DenyConnection` for
-        who may not watch.
+        who may not watch, or returns False.
         """
-        await self.authorize(self.room_group_name)
+        await self._require_allowed(self.room_group_name)
         self._joined = await self._add(self.room_group_name, self._since)
+        return True
+
+    async def _require_allowed(self, group: str) -> None:
+        answer = await awaitable(self, "authorize", self.authorize(group))
+        require_yes(self, "authorize", answer)
 
     async def _add(self, group: str, since: Position | None) -> Joined:
         return await self.channel_layer.group_add(
@@ -188,7 +199,7 @@ class Notifications(AsyncConsumer):
             name = query_value(self.scope, "group")
             self.room_group_name = _group(name) if name is not None else ""
         if self.room_group_name:
-            await self.join()
+            require_yes(self, "join", await awaitable(self, "join", self.join()))
 
     @property
     def _position(self) -> Position | None:

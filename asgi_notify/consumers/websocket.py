@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 from .. import asgi
 from ..exceptions import ClientError, MisuseError, NoRouteFound, TooLarge, UnsupportedData
 from ..types import Event, Message
-from .base import AsyncConsumer, Consumer, SyncConsumer
+from .base import AsyncConsumer, Consumer
+from .handlers import awaitable
+from .threads import SyncConsumer
 
 __all__ = [
     "AsyncJsonWebsocketConsumer",
@@ -171,15 +173,16 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
     ) -> None:
         text = _require_text(text_data)
         with _reading():
-            content = await self.decode_json(text)
-        await self.receive_json(content, **kwargs)
+            content = await awaitable(self, "decode_json", self.decode_json(text))
+        await awaitable(self, "receive_json", self.receive_json(content, **kwargs))
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Called with what each frame of the client holds; does nothing, unless overridden."""
 
     async def send_json(self, content: Any, close: bool | int = False) -> None:
         """Send one frame of JSON, and close the connection afterwards if told to."""
-        await self.send(text_data=await self.encode_json(content), close=close)
+        text = await awaitable(self, "encode_json", self.encode_json(content))
+        await self.send(text_data=text, close=close)
 
     @classmethod
     async def decode_json(cls, text_data: str) -> Any:
@@ -207,7 +210,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         text = _require_text(text_data)
         with _reading():
             content = self.decode_json(text)
-        self.receive_json(content, **kwargs)
+        return self.receive_json(content, **kwargs)  # so that an async one is found out
 
     def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Called with what each frame of the client holds; does nothing, unless overridden."""

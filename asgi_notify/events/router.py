@@ -7,8 +7,8 @@ from functools import lru_cache, partial
 from typing import Any
 
 from ..asgi import accept
-from ..consumers.base import SyncConsumer
 from ..consumers.http import AsyncHttpConsumer
+from ..consumers.threads import SyncConsumer
 from ..exceptions import MisuseError, NoRouteFound, StopConsumer
 from ..layers.base import BaseChannelLayer
 from ..layers.registry import channel_layers

@@ -1000,9 +1000,6 @@ async def test_a_handler_may_be_no_coroutine_function(layer: InMemoryChannelLaye
     future = loop.create_future()
     loop.call_soon(future.set_result, None)
 
-    def nothing(consumer: Doer) -> None:
-        log.append("nothing")
-
     def later(consumer: Doer) -> Later:
         return Later()
 
@@ -1010,11 +1007,11 @@ async def test_a_handler_may_be_no_coroutine_function(layer: InMemoryChannelLaye
         return future
 
     async with alive() as [life]:
-        for call in (nothing, later, future_of):
+        for call in (later, future_of):
             await layer.group_send("all", do(call))
         await layer.group_send("all", note("after"))
         await until(lambda: life.log)
-    assert log == ["nothing", "awaited"]
+    assert log == ["awaited"]
     assert life.log == ["after", "disconnect 1001"]
 
 
