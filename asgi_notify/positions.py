@@ -29,6 +29,10 @@ class Position(NamedTuple):
     def __str__(self) -> str:
         return f"{self.epoch}-{self.offset}"
 
+    def is_within(self, other: "Position") -> bool:
+        """Whether it is of the same history as another position, and no later."""
+        return self.epoch == other.epoch and self.offset <= other.offset
+
     @classmethod
     def parse(cls, text: object) -> Self:
         """The position that a client sent back.

@@ -52,6 +52,7 @@ FLOORS: Mapping[str, float] = {
     "layers.queue": 1.3,
     "layers.results": 1.2,
     "layers.base": 2.1,
+    "layers.resuming": 2.15,
     "layers.hub": 2.2,
     "layers.attendance": 2.3,
     "layers.registry": 2.2,

@@ -9,8 +9,6 @@ import anyio
 
 from .. import asgi
 from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer
-from ..layers.results import Joined
-from ..positions import Position
 from ..protocol import PROTOCOL, BadFrame, Request, frames, read
 from ..types import Event, Message, Receive, Scope, Send
 from .handlers import awaitable
@@ -50,8 +48,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
     max_subscriptions: int = 100
     helpers: ClassVar[frozenset[str]] = frozenset({"client_message", "send_error"})
 
-    # Of a client of the protocol: its groups, and where it stands in each.
-    _subscriptions: dict[str, Position | None]
+    _subscriptions: set[str]  # the groups of a client of the protocol
     # On the event loop's clock, in seconds:
     _silent_since = inf  # when the wait for its next frame began
     _pinged_at = -inf
@@ -67,7 +64,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             await self.accept()
             return
         self._since = since_of(self.scope)
-        self._subscriptions = {}
+        self._subscriptions = set()
         await self._enter()
         await self.accept(PROTOCOL)
         self.speaks_protocol = True
@@ -77,7 +74,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         if self.room_group_name:
             # What is replayed waits in the mailbox, and is handled when this handler has
             # returned: so this frame comes first. The same holds for every subscription.
-            self._subscriptions[self.room_group_name] = self._position
+            self._subscriptions.add(self.room_group_name)
             await self._send_frame(self._subscribed())
         self._connection.tasks.start_soon(self._watch_over_peer)
 
@@ -139,21 +136,14 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             is_member = group in mailbox.groups  # else the client left, or the layer was flushed
             if not is_member or (group == self.room_group_name and not is_known):
                 mailbox.replay(group, ())  # nothing: what waits of it is of before
-            is_new = not (is_known and is_member)
-            if is_new or since is not None:
-                joined = await self._add(group, since)
-            else:
-                joined = Joined(None, None, 0)
+            joined = await self._add(group, since)
         except (StopConsumer, LayerClosed):
             raise
         except Exception as error:
             raise self._failed(error, request) from error
-        if is_new or joined.recovered:
-            self._subscriptions[group] = joined.position
-        # Else what waits in the mailbox still follows, so the client stands where it stood.
-        position = self._subscriptions[group]
+        self._subscriptions.add(group)
         await self._send_frame(
-            frames.subscribed(group, position, joined.recovered, joined.replayed, ref)
+            frames.subscribed(group, joined.position, joined.recovered, joined.replayed, ref)
         )
 
     def _failed(self, error: Exception, request: Request) -> BadFrame:
@@ -171,21 +161,20 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             raise BadFrame(
                 "not_subscribed", f"there is no subscription to {group}", request.ref, group
             )
-        del self._subscriptions[group]
+        self._subscriptions.remove(group)
         if group != self.room_group_name:  # in which it can still be disconnected as a user
             await self.channel_layer.group_discard(group, self.channel_name)
         await self._send_frame(frames.unsubscribed(group, request.ref))
 
     async def _deliver(self, text: str, event: Message) -> None:
-        if self.speaks_protocol and not self._advance(event):
+        if self.speaks_protocol and not self._is_wanted(event):
             return
         await self.send(text_data=text)
 
-    def _advance(self, event: Message) -> bool:
-        """Note that the client gets this; False where it has left the group meanwhile."""
+    def _is_wanted(self, event: Message) -> bool:
+        """Whether the client has not left the group meanwhile."""
         group = getattr(event, "group", None)
         if group in self._subscriptions:
-            self._subscriptions[group] = event.position  # type: ignore[attr-defined]
             return True
         # A subclass may have joined groups that the client knows nothing of.
         is_joined = group in self._connection.mailbox.groups and group != self.room_group_name

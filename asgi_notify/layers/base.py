@@ -182,9 +182,10 @@ class BaseChannelLayer(ABC):
         """Put a channel into a group; a second time changes no more than is asked for.
 
         What the group was sent since a position comes first, beyond the
-        capacity of the channel's mailbox, and takes the place of what still
-        waits there of the same history. Then comes what is sent from now on:
-        nothing is missing in between, and nothing comes twice.
+        capacity of the channel's mailbox. Then comes what is sent from now on:
+        nothing is missing in between, and nothing comes twice. Of a member that
+        asks again, what still waits in its mailbox is not lost, wherever it
+        asks from: the replay begins no later than that.
 
         Args:
             group: which one.

@@ -5,7 +5,8 @@ from collections import Counter, deque
 from math import inf
 from typing import NamedTuple
 
-from ..codec import FrozenMessage
+from ..codec import stamped
+from ..positions import Position
 from ..types import Event, Message
 
 __all__ = [
@@ -54,6 +55,12 @@ class Entry(NamedTuple):
         """The group that it was sent to, or None."""
         return getattr(self.message, "group", None)
 
+    @property
+    def after(self) -> Position | None:
+        """The position right before this one in its group's history; None where it has none."""
+        position: Position | None = getattr(self.message, "position", None)
+        return position and position._replace(offset=position.offset - 1)
+
 
 class FromClient(Entry):
     """An event of the connection's own client, which may send another once it is read."""
@@ -84,19 +91,27 @@ class Gap(Entry):
     __slots__ = ()
 
     @classmethod
-    def of(cls, group: str, reason: str, lost: int) -> "Gap":
-        """So many messages of a group, lost one after the other for one reason."""
-        message = FrozenMessage(type=GAP, group=group, reason=reason, lost=lost)
-        return cls(sys.float_info.max, message)  # it is small, and must not be lost itself
+    def of(cls, group: str, reason: str, lost: int, after: Position | None = None) -> "Gap":
+        """So many messages of a group, lost one after the other for one reason.
+
+        Args:
+            group: that they were sent to.
+            reason: why they were lost.
+            lost: how many.
+            after: the position right before the first of them, where it had one.
+        """
+        content = {"type": GAP, "group": group, "reason": reason, "lost": lost}
+        # It is small, and must not be lost itself.
+        return cls(sys.float_info.max, stamped(content, group, after))
 
     @property
-    def group(self) -> str:
-        """The group that lost them."""
-        group: str = self.message["group"]
-        return group
+    def after(self) -> Position | None:
+        """The position right before the first message that was lost here."""
+        position: Position | None = getattr(self.message, "position", None)
+        return position
 
 
-def note(queue: deque[Entry], place: int, group: str, reason: str, lost: int) -> bool:
+def note(queue: deque[Entry], place: int, gap: Gap) -> bool:
     """Tell of a loss right before a place of a queue; return whether that took an entry more.
 
     Gaps that stand side by side are one for each group and reason. So there are
@@ -105,19 +120,19 @@ def note(queue: deque[Entry], place: int, group: str, reason: str, lost: int) ->
     at = place
     while at and isinstance(queue[at - 1], Gap):
         at -= 1
-        told = queue[at].message
-        if told["group"] == group and told["reason"] == reason:
-            queue[at] = Gap.of(group, reason, told["lost"] + lost)
+        told = queue[at]
+        group, reason = told.message["group"], told.message["reason"]
+        if (group, reason) == (gap.group, gap.message["reason"]):
+            lost = told.message["lost"] + gap.message["lost"]
+            queue[at] = Gap.of(group, reason, lost, told.after or gap.after)
             return False
-    queue.insert(place, Gap.of(group, reason, lost))
+    queue.insert(place, gap)
     return True
 
 
 def is_of_history(entry: Entry, group: str) -> bool:
     """Whether an entry is, or tells of, what a group's history holds or held."""
-    if entry.group != group:
-        return False
-    return isinstance(entry, Gap) or getattr(entry.message, "position", None) is not None
+    return entry.group == group and entry.after is not None
 
 
 class Losses(Counter[str]):

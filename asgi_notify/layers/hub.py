@@ -12,12 +12,13 @@ from ..exceptions import ChannelFull, LayerClosed
 from ..names import require_channel_name
 from ..positions import Position
 from ..types import Message
-from .entries import CLOSE, Losses, Order, Replayed
+from .entries import CLOSE, Losses, Order
 from .history import PASSING, Histories
 from .idempotency import Publications
 from .mailbox import Entry, Mailbox, Overflow
 from .presence import Info, Presence
 from .results import Joined, Sent
+from .resuming import resume
 
 __all__ = ["Hub", "Late"]
 
@@ -171,26 +172,15 @@ class Hub:
         """Put a channel into a group, behind what it has missed since a position.
 
         Once is enough, and it is too late if the consumer of the channel has left.
+        A member that asks again loses nothing that it is still owed.
         """
         if self._has_left(channel):
             return Joined(self.histories.top(group), None if since is None else False, 0)
         mailbox = self.mailbox(channel)
-        if since is None:
-            joined = Joined(self.histories.top(group), None, 0)
-        else:
-            joined = self._replay(group, mailbox, since)
+        joined = resume(self.histories, mailbox, group, since, self._clock() + self._expiry)
         mailbox.groups.add(group)
         self._groups.setdefault(group, set()).add(mailbox)
         return joined
-
-    def _replay(self, group: str, mailbox: Mailbox, since: Position) -> Joined:
-        messages, is_recovered, top = self.histories.since(group, since)
-        if not is_recovered:
-            return Joined(top, False, 0)
-        expires_at = self._clock() + self._expiry
-        replayed = [Replayed(expires_at, message) for message in messages]
-        mailbox.replay(group, replayed)
-        return Joined(since, True, len(replayed))
 
     def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group, if it is there."""

@@ -10,6 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..exceptions import ChannelFull, ConfigurationError, NotifyError
+from ..positions import Position
 from ..types import Event
 from .entries import Entry, FromClient, Losses, Order, Replayed, is_of_history
 from .queue import Queue
@@ -155,9 +156,10 @@ class Mailbox(Queue):
     def replay(self, group: str, messages: Sequence[Replayed]) -> None:
         """Put in what a group's history holds, beyond the capacity, before anything sent later.
 
-        What waits of it already, and what tells of its gaps, makes room. So
-        nothing comes twice, and however often it is asked for, one group's
-        replay waits at most once.
+        It takes the place of what waits of that history already, and of what
+        tells of its gaps, so that nothing comes twice and one group's replay
+        waits at most once, however often it is asked for. Whoever calls this
+        begins no later than `owed` says, or else what is owed would be lost.
         """
         if self.error is not None:
             return
@@ -165,6 +167,15 @@ class Mailbox(Queue):
         self._keep([*kept, *messages])
         if self._waiting():
             self._wake()
+
+    def owed(self, group: str) -> Position | None:
+        """The position after which all that a group's history gave still waits, or is told lost.
+
+        It is right before the first such entry; None where none waits.
+        """
+        waiting = (entry for entry in self._waiting() if is_of_history(entry, group))
+        first = next(waiting, None)
+        return None if first is None else first.after
 
     def _append(self, entry: Entry) -> None:
         if self._items is not None:

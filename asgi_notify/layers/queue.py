@@ -95,8 +95,7 @@ class Queue:
 
     def _let_go(self, entry: Entry, told: deque[Entry]) -> None:
         if isinstance(entry, Gap):  # which may now stand beside another
-            reason, lost = entry.message["reason"], entry.message["lost"]
-            self._beside += note(told, len(told), entry.group, reason, lost)
+            self._beside += note(told, len(told), entry)
         else:
             self._lose_here("expired", entry, told, len(told))
 
@@ -117,7 +116,7 @@ class Queue:
         """Lose a message, and tell of it right before a place of the queue."""
         self._lose(reason, (entry,))
         if self._tells_gaps and entry.group is not None and entry.message["type"] not in PRESENCE:
-            self._beside += note(queue, place, entry.group, reason, 1)
+            self._beside += note(queue, place, Gap.of(entry.group, reason, 1, entry.after))
 
     def _lose(self, reason: str, entries: Iterable[Entry]) -> None:
         for entry in entries:

@@ -23,12 +23,13 @@ class Joined(NamedTuple):
     """From where on a channel gets what is sent to a group."""
 
     position: Position | None
-    """Everything after it follows; None where the group has no history."""
+    """Everything after it follows, or is told lost in its place; None where the group has
+    no history. A member that asks again, and is still owed what comes before the position
+    that it asked for, is given the position before that."""
     recovered: bool | None
     """Whether nothing is missing since the position that was asked for; None without one.
 
-    Where it is False, anything up to ``position`` may be missing; a member that
-    asks keeps what still waits in its mailbox, and gets that first.
+    Where it is False, anything up to ``position`` may be missing.
     """
     replayed: int
     """How many messages out of the history come first."""

@@ -471,6 +471,43 @@ async def test_positions_never_promise_what_still_waits(layer: InMemoryChannelLa
     assert waited["id"] > held["id"]
 
 
+class Slow(NotificationConsumer):
+    overflow = "drop_oldest"
+
+
+async def test_after_a_gap_the_position_is_behind_what_was_told_lost(
+    layer: InMemoryChannelLayer,
+) -> None:
+    [start] = await publish(layer, "user_1", "start")
+    wire = Wire({"type": "websocket.connect"}, path="/notifications/1/")
+    wire.scope["subprotocols"] = ["asgi-notify.v1"]
+    gate = anyio.Event()
+
+    async def hold(event: Any) -> None:
+        if "hold" in event.get("text", ""):
+            await gate.wait()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            wire.on_send = hold
+            tasks.start_soon(wire.run, routed(Slow))
+            await anyio.wait_all_tasks_blocked()
+            await publish(layer, "user_1", "hold")
+            await anyio.wait_all_tasks_blocked()
+            sent = await publish(layer, "user_1", *range(10 + SIZE))  # more than fit
+            for more in '"ref": 1', f'"ref": 2, "since": "{start}"':
+                wire.tell(text(f'{{"type": "subscribe", "group": "user_1", {more}}}'))
+            await anyio.wait_all_tasks_blocked()
+            gate.set()
+            await until(lambda: '"ref":2' in wire.texts[-1])
+            wire.tell(left())
+    gap, *notifications, again, lost = [check(sent) for sent in wire.texts[3:]]
+    assert (gap["type"], gap["lost"]) == ("gap", SIZE)
+    assert [frame["id"] for frame in notifications] == sent[SIZE:]
+    assert lost["recovered"] is False
+    assert again["position"] == lost["position"] == sent[-1]
+
+
 # What a notification is.
 
 
@@ -766,13 +803,17 @@ class Deciding(NotificationConsumer):
             await self.decided.wait()
 
 
+@pytest.mark.parametrize("room", [False, True])
 async def test_what_waited_before_a_group_was_subscribed_anew_does_not_follow(
-    layer: InMemoryChannelLayer,
+    layer: InMemoryChannelLayer, room: bool
 ) -> None:
     Deciding.decided = anyio.Event()
-    async with Client(routed(Deciding)) as client:
+    async with Client(routed(Deciding), f"/notifications/{'1/' if room else ''}") as client:
         await client.welcome()
-        await client.subscribe("user_1")
+        if room:
+            await client.expect("subscribed")
+        else:
+            await client.subscribe("user_1")
         await client.say(type="subscribe", group="user_9")
         await client.say(type="unsubscribe", group="user_1")
         await client.say(type="subscribe", group="user_1", ref=2)
@@ -781,7 +822,8 @@ async def test_what_waited_before_a_group_was_subscribed_anew_does_not_follow(
         Deciding.decided.set()
         await client.expect("subscribed")
         await client.expect("unsubscribed")
-        assert (await client.expect("subscribed"))["position"] == before[-1]
+        again = await client.expect("subscribed")
+        assert (again["position"], again["replayed"]) == (before[-1], 0)
         await publish(layer, "user_1", "three")
         assert await client.data(1) == ["three"]
 

@@ -13,7 +13,7 @@ from asgi_notify.layers import BaseChannelLayer, History, Joined, Replay, Sent
 from asgi_notify.positions import Position
 
 from .conftest import Attach, MakeLayer
-from .tools import Clock, drops, number, numbers, publish, read, waiting
+from .tools import Clock, drops, number, numbers, publish, read, told, waiting
 
 pytestmark = pytest.mark.anyio
 
@@ -94,8 +94,10 @@ async def test_who_joins_learns_from_where_on_it_gets_everything(
     assert joined == Joined(joined.position, None, 0)
     (first,) = await publish(kept, "room", 1)
     assert first == Position(joined.position.epoch, joined.position.offset + 1)
-    assert (await kept.group_add("room", mailbox.channel)).position == first
+    again = await kept.group_add("room", mailbox.channel)
+    assert again == joined, "the first message still waits, and follows"
     assert numbers(waiting(mailbox)) == [1], "a second time changes nothing"
+    assert (await kept.group_add("room", mailbox.channel)).position == first
 
 
 async def test_a_group_without_history_has_no_position_and_recovers_nothing(
@@ -283,6 +285,7 @@ async def test_a_member_may_ask_again_and_gets_nothing_twice(
 ) -> None:
     mailbox = await attach(kept, "room")
     first, *_ = await publish(kept, "room", 1, 2, 3)
+    assert await read(mailbox) == number(1)
     await kept.send(mailbox.channel, number(-1))
     for _ in range(3):
         assert await kept.group_add("room", mailbox.channel, since=first) == Joined(first, True, 2)
@@ -293,20 +296,119 @@ async def test_a_member_may_ask_again_and_gets_nothing_twice(
 async def test_a_member_that_cannot_be_recovered_keeps_what_waits(
     kept: BaseChannelLayer, attach: Attach
 ) -> None:
+    first, second, *_ = await publish(kept, "room", 1, 2)
     mailbox = await attach(kept, "room")
-    first, *_, top = await publish(kept, "room", *range(1, 8))
-    assert await kept.group_add("room", mailbox.channel, since=first) == Joined(top, False, 0)
-    assert numbers(waiting(mailbox)) == list(range(1, 8))
+    await publish(kept, "room", *range(3, 9))
+    joined = await kept.group_add("room", mailbox.channel, since=first)
+    assert joined == Joined(second, False, 0), "behind the second all that waits follows"
+    assert numbers(waiting(mailbox)) == list(range(3, 9))
 
 
 async def test_a_replay_leaves_what_waits_of_other_groups(
     kept: BaseChannelLayer, attach: Attach
 ) -> None:
+    first, *_ = await publish(kept, "room", 1)
     mailbox = await attach(kept, "room", "room.2")
-    first, *_ = await publish(kept, "room", 1, 2)
+    await publish(kept, "room", 2)
     await publish(kept, "room.2", 11, 12)
     await kept.group_add("room", mailbox.channel, since=first)
     assert numbers(waiting(mailbox)) == [11, 12, 2]
+
+
+# What a member is owed: it asks from several places, in any order.
+
+
+async def test_who_asks_from_a_later_place_still_gets_what_waits_of_an_earlier_replay(
+    kept: BaseChannelLayer, attach: Attach
+) -> None:
+    first, _, third, _ = await publish(kept, "room", 1, 2, 3, 4)
+    mailbox = await attach(kept)
+    await kept.group_add("room", mailbox.channel, since=first)
+    assert await kept.group_add("room", mailbox.channel, since=third) == Joined(first, True, 3)
+    assert numbers(waiting(mailbox)) == [2, 3, 4]
+
+
+async def test_who_asks_from_a_later_place_loses_nothing_that_only_the_mailbox_still_has(
+    kept: BaseChannelLayer, attach: Attach
+) -> None:
+    mailbox = await attach(kept)
+    start = (await kept.group_add("room", mailbox.channel)).position
+    *_, fifth, _, top = await publish(kept, "room", *range(1, 8))  # the history has the last five
+    for since in fifth, top:
+        assert await kept.group_add("room", mailbox.channel, since=since) == Joined(start, True, 0)
+    ahead = Position(top.epoch, 8)
+    for since in ahead, Position("abcdefgh", 5):
+        joined = await kept.group_add("room", mailbox.channel, since=since)
+        assert joined == Joined(start, False, 0)
+    assert numbers(waiting(mailbox)) == list(range(1, 8))
+
+
+async def test_what_only_the_mailbox_still_has_is_recovered(
+    kept: BaseChannelLayer, attach: Attach
+) -> None:
+    mailbox = await attach(kept)
+    start = (await kept.group_add("room", mailbox.channel)).position
+    first, *_ = await publish(kept, "room", *range(1, 8))
+    assert await kept.group_add("room", mailbox.channel, since=first) == Joined(start, True, 0)
+    assert numbers(waiting(mailbox)) == list(range(1, 8))
+
+
+@pytest.mark.parametrize(("size", "got"), [(10, [1, 2, 3, 4, 5]), (2, [("room", "full", 3), 4, 5])])
+async def test_a_gap_that_waits_is_owed_from_its_first_message_on(
+    make_layer: MakeLayer, attach: Attach, size: int, got: list[object]
+) -> None:
+    layer = await make_layer(capacity=2, overflow="drop_oldest", history={"room": History(size)})
+    mailbox = await attach(layer, tell_gaps=True)
+    start = (await layer.group_add("room", mailbox.channel)).position
+    *_, fourth, _ = await publish(layer, "room", 1, 2, 3, 4, 5)
+    joined = await layer.group_add("room", mailbox.channel, since=fourth)
+    assert joined == Joined(start, True, 5 if size == 10 else 0)
+    assert told(waiting(mailbox)) == got
+
+
+async def test_where_messages_were_told_lost_the_position_is_behind_them(
+    make_layer: MakeLayer, attach: Attach
+) -> None:
+    layer = await make_layer(capacity=2, overflow="drop_oldest", history={"room": History(2)})
+    mailbox = await attach(layer, tell_gaps=True)
+    start = (await layer.group_add("room", mailbox.channel)).position
+    *_, third, fourth, fifth = await publish(layer, "room", 1, 2, 3, 4, 5)
+    assert told([await read(mailbox)]) == [("room", "full", 3)]
+    assert await layer.group_add("room", mailbox.channel, since=start) == Joined(third, False, 0)
+    assert told([await read(mailbox)]) == [4]
+    assert await layer.group_add("room", mailbox.channel, since=start) == Joined(fourth, False, 0)
+    assert told([await read(mailbox)]) == [5]
+    assert await layer.group_add("room", mailbox.channel, since=start) == Joined(fifth, False, 0)
+
+
+async def test_a_member_that_never_reads_and_asks_again_and_again_fills_no_memory(
+    make_layer: MakeLayer, attach: Attach
+) -> None:
+    layer = await make_layer(capacity=3, overflow="drop_oldest", history={"room": History(size=4)})
+    start = (await publish(layer, "room", 0))[0]
+    mailbox = await attach(layer, "room", tell_gaps=True)
+    for n in range(1, 100):
+        (last,) = await publish(layer, "room", n)
+        for since in start, Position(last.epoch, max(0, last.offset - 3)), last:
+            await layer.group_add("room", mailbox.channel, since=since)
+            assert mailbox.unread <= 4 + 3
+    found = told(waiting(mailbox))
+    assert len(found) < 12
+    assert found[-1] == 99
+
+
+async def test_what_waits_of_an_earlier_membership_is_not_taken_for_all_that_was_sent(
+    kept: BaseChannelLayer, attach: Attach
+) -> None:
+    start, *_ = await publish(kept, "room", 0)
+    mailbox = await attach(kept, "room")
+    await publish(kept, "room", 1)
+    await kept.group_discard("room", mailbox.channel)
+    _, third = await publish(kept, "room", 2, 3)
+    joined = await kept.group_add("room", mailbox.channel, since=third)
+    assert joined == Joined(third, True, 0)
+    assert await kept.group_add("room", mailbox.channel, since=start) == Joined(start, True, 3)
+    assert numbers(waiting(mailbox)) == [1, 2, 3]
 
 
 async def test_a_full_mailbox_whose_reader_is_slow_takes_the_replay(
@@ -316,7 +418,7 @@ async def test_a_full_mailbox_whose_reader_is_slow_takes_the_replay(
     mailbox = await attach(layer, "room", overflow="drop_newest", tell_gaps=True)
     first, *_ = await publish(layer, "room", 1, 2, 3, 4)
     await layer.group_add("room", mailbox.channel, since=first)
-    assert numbers(waiting(mailbox)) == [2, 3, 4], "with nothing to tell of what it lost"
+    assert numbers(waiting(mailbox)) == [1, 2, 3, 4], "with nothing to tell of what it lost"
 
 
 # What is sent while somebody joins.

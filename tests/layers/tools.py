@@ -36,6 +36,14 @@ def numbers(messages: Iterable[Message]) -> list[int]:
     return [message["n"] for message in messages]
 
 
+def told(messages: Iterable[Message]) -> list[object]:
+    """The numbers of messages, and in their places (group, reason, lost) of the gaps."""
+    return [
+        (one["group"], one["reason"], one["lost"]) if one["type"] == "group.gap" else one["n"]
+        for one in messages
+    ]
+
+
 async def publish(layer: BaseChannelLayer, group: str, *sent: int) -> list[Position]:
     """Send numbers to a group that has a history, and return where they stand."""
     positions = []
