@@ -1,6 +1,7 @@
 """Where a running server is, and how a notification is posted to it."""
 
 import json
+from http import HTTPStatus
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -9,13 +10,20 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 import click
 
 from ..hosts import is_loopback
+from .address import server_url
 
 __all__ = ["Door", "is_local"]
 
 TIMEOUT = 10  # seconds
 
-# An address may have either scheme: that of the requests, or that of the sockets.
-HTTP = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+# What the server says of keys is for those who write requests; these have an option.
+KEY_MISSING = (
+    "the server wants a publish key: give it with --key KEY, or in ASGI_NOTIFY_PUBLISH_KEY"
+)
+KEY_WRONG = (
+    "the server does not take this publish key: --key KEY, or ASGI_NOTIFY_PUBLISH_KEY, has to "
+    "be the one that is set where the server runs"
+)
 
 
 class Door:
@@ -30,10 +38,7 @@ class Door:
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        if not _is_address(url):
-            raise click.UsageError(f"{url!r} is no address of a server; give http://HOST:PORT/")
-        scheme, _, rest = url.rstrip("/").partition("://")
-        self.url = f"{HTTP[scheme.lower()]}://{rest}"
+        self.url = server_url(url)
         self.key = key
         self._opener = _opener(self.url)
 
@@ -56,7 +61,31 @@ class Door:
             # Headers are written in Latin-1; the server compares the key's bytes in UTF-8.
             headers["authorization"] = f"Bearer {self.key}".encode().decode("latin-1")
         body = json.dumps({"data": data}).encode()
-        return _post(self._opener, Request(self.room(room), body, headers, method="POST"))
+        return self._post(Request(self.room(room), body, headers, method="POST"))
+
+    def _post(self, request: Request) -> int:
+        try:
+            with self._opener.open(request, timeout=TIMEOUT) as answer:
+                reached: int = json.load(answer)["reached"]
+                return reached
+        except HTTPError as error:
+            raise click.ClickException(self._explain(error)) from error
+        except (URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise click.ClickException(
+                f"no server at {request.full_url} ({reason}); start one with: asgi-notify serve, "
+                "or give the address of another"
+            ) from error
+        except (HTTPException, ValueError, KeyError, TypeError) as error:
+            raise click.ClickException(
+                f"what answers at {request.full_url} is no notification server"
+            ) from error
+
+    def _explain(self, error: HTTPError) -> str:
+        sentence = _sentence(error)
+        if sentence is not None and error.code == HTTPStatus.UNAUTHORIZED:
+            return KEY_WRONG if self.key else KEY_MISSING
+        return f"the server answered {error.code}: {sentence or error.reason}"
 
 
 def is_local(url: str) -> bool:
@@ -64,42 +93,14 @@ def is_local(url: str) -> bool:
     return is_loopback(urlsplit(url).hostname or "")
 
 
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in HTTP and bool(parts.hostname)
-    except ValueError:  # such as an IPv6 address without its bracket
-        return False
-
-
-def _post(opener: OpenerDirector, request: Request) -> int:
-    try:
-        with opener.open(request, timeout=TIMEOUT) as answer:
-            reached: int = json.load(answer)["reached"]
-            return reached
-    except HTTPError as error:
-        raise click.ClickException(
-            f"the server answered {error.code}: {_sentence(error)}"
-        ) from error
-    except (URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise click.ClickException(
-            f"no server at {request.full_url} ({reason}); start one with: asgi-notify serve, "
-            "or give the address of another"
-        ) from error
-    except (HTTPException, ValueError, KeyError, TypeError) as error:
-        raise click.ClickException(
-            f"what answers at {request.full_url} is no notification server"
-        ) from error
-
-
 def _opener(url: str) -> OpenerDirector:
     # A proxy for the internet does not lead back to this machine.
     return build_opener(ProxyHandler({})) if is_local(url) else build_opener()
 
 
-def _sentence(error: HTTPError) -> str:
+def _sentence(error: HTTPError) -> str | None:
+    """What a server of ours says of it; another one says nothing that could be read here."""
     try:
         return str(json.load(error)["error"])
     except (ValueError, KeyError, TypeError):
-        return error.reason
+        return None

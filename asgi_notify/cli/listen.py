@@ -3,14 +3,16 @@
 import json
 import sys
 from collections.abc import Callable
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import click
+from click.core import ParameterSource
 
 from ..client import Gap, Notification, ServerUnavailable, Status, connect
 from ..exceptions import ConfigurationError, InvalidName, MissingExtra, NotifyError
 from ..names import require_group_name
+from .address import notifications_url
+from .options import url_option
 
 __all__ = ["listen"]
 
@@ -20,23 +22,33 @@ Write = Callable[[Notification], None]
 
 
 @click.command()
-@click.argument("url")
-@click.argument("group")
+@click.argument("target", nargs=-1, metavar="[URL] GROUP")
+@url_option
 @click.option("--since", metavar="POSITION", help="Begin behind the notification with this id.")
 @click.option("--json", "as_json", is_flag=True, help="Print each as a JSON object in one line.")
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after so many.")
-def listen(url: str, group: str, since: str | None, as_json: bool, count: int | None) -> None:
+@click.pass_context
+def listen(
+    context: click.Context,
+    target: tuple[str, ...],
+    url: str,
+    since: str | None,
+    as_json: bool,
+    count: int | None,
+) -> None:
     """Print the notifications of GROUP, such as user_42, as they come.
 
     Whenever the connection is lost it comes back by itself, and prints what was
     published meanwhile. Where something is missing, it says so on standard error.
 
-    URL is where the server is, such as http://127.0.0.1:8000/.
+    URL is where the server is, such as http://127.0.0.1:8000/; it may be given by
+    --url, too.
     """
+    url, group = _place(context, target, url)
     write = _write_json if as_json else _write_data
     try:
         require_group_name(group)
-        anyio.run(_listen, _notifications_url(url), group, since, count, write)
+        anyio.run(_listen, notifications_url(url), group, since, count, write)
     except MissingExtra as error:
         raise click.ClickException(str(error)) from error
     except (InvalidName, ConfigurationError) as error:
@@ -49,6 +61,21 @@ def listen(url: str, group: str, since: str | None, as_json: bool, count: int | 
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _place(context: click.Context, target: tuple[str, ...], url: str) -> tuple[str, str]:
+    """The address and the group, of which the first may be left to --url."""
+    match target:
+        case [one] if "://" in one:
+            raise click.UsageError(f"name the group behind the address, as in: {one} user_42")
+        case [group]:
+            return url, group
+        case [address, group]:
+            if context.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+                raise click.UsageError("the address is given twice: leave --url away")
+            return address, group
+        case _:
+            raise click.UsageError("give a group, such as user_42, and before it a URL or none")
 
 
 async def _listen(url: str, group: str, since: str | None, count: int | None, write: Write) -> None:
@@ -77,17 +104,6 @@ class _Narrator:
         elif status.state == "open" and self._is_lost:
             self._is_lost = False
             click.echo("connected again", err=True)
-
-
-def _notifications_url(url: str) -> str:
-    """Where the notifications are, of an address that may be the server's own."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url  # connect() says what is wrong with it
-    if "notifications" in parts.path.split("/"):
-        return url
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/notifications/"))
 
 
 def _tell_gap(gap: Gap) -> None:

@@ -2,7 +2,18 @@
 
 import click
 
-__all__ = ["key_option", "log_level_option"]
+from .address import DEFAULT_URL
+
+__all__ = ["key_option", "log_level_option", "url_option"]
+
+url_option = click.option(
+    "--url",
+    envvar="ASGI_NOTIFY_URL",
+    show_envvar=True,
+    default=DEFAULT_URL,
+    show_default=True,
+    help="Where the server is.",
+)
 
 key_option = click.option(
     "--key",

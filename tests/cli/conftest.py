@@ -25,7 +25,7 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def run() -> Run:
     """Runs the command line with these arguments, in this process."""
 
-    def run(*args: str) -> Result:
-        return CliRunner().invoke(command, args, prog_name="asgi-notify")
+    def run(*args: str, input: bytes | None = None) -> Result:
+        return CliRunner().invoke(command, args, input, prog_name="asgi-notify")
 
     return run

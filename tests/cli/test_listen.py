@@ -230,6 +230,25 @@ def test_the_address_may_be_the_servers_or_that_of_the_notifications(
     assert asked == [expected]
 
 
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_the_server_may_be_named_by_an_option_or_the_environment(
+    run: Run, environ: dict[str, str], by: str
+) -> None:
+    def script(connection: ServerConnection) -> None:
+        confirm(connection, 0)
+        notify(connection, 1, "one")
+        until_gone(connection)
+
+    with fake_server(script) as url:
+        environ["ASGI_NOTIFY_URL"] = url if by == "variable" else "http://127.0.0.1:1/"
+        options = ["--url", url] if by == "option" else []
+        result = run("listen", "user_42", "--count", "1", *options)
+        assert (result.exit_code, result.stdout) == (0, "one\n")
+        # What stands before the group wins over the environment.
+        environ["ASGI_NOTIFY_URL"] = "http://127.0.0.1:1/"
+        assert run("listen", url, "user_42", "--count", "1").exit_code == 0
+
+
 def test_without_a_server_it_says_how_to_start_one(run: Run) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
@@ -259,7 +278,11 @@ def test_what_the_server_refuses_is_said_in_its_own_words(run: Run, server: Serv
         (["127.0.0.1:8000", "user_42"], "is no address of a server"),
         (["http://[::1", "user_42"], "is no address of a server"),
         (["http://127.0.0.1:1/", "user_42", "--count", "0"], "0 is not in the range"),
-        (["http://127.0.0.1:1/"], "Missing argument 'GROUP'"),
+        (["http://127.0.0.1:1/"], "as in: http://127.0.0.1:1/ user_42"),
+        ([], "give a group, such as user_42"),
+        (["http://127.0.0.1:1/", "user_42", "user_43"], "give a group, such as user_42"),
+        (["http://127.0.0.1:99999/", "user_42"], "is not a number from 1 to 65535"),
+        (["http://127.0.0.1:1/", "user_42", "--url", "http://127.0.0.1:2/"], "given twice"),
     ],
 )
 def test_what_makes_no_sense_is_refused(run: Run, args: list[str], sentence: str) -> None:

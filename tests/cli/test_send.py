@@ -65,13 +65,68 @@ def test_the_key_may_come_from_the_environment(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--key", "wrong"]])
-def test_what_the_server_refuses_is_said_in_its_own_words(
-    run: Run, server: Server, options: list[str]
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "wants a publish key: give it with --key KEY, or in ASGI_NOTIFY_PUBLISH_KEY"),
+        (["--key", ""], "wants a publish key"),
+        (["--key", "wrong"], "does not take this publish key: --key KEY, or ASGI_NOTIFY"),
+    ],
+)
+def test_a_missing_key_and_a_wrong_one_are_explained_by_the_option(
+    run: Run, server: Server, options: list[str], sentence: str
 ) -> None:
     refused = run("send", "42", "hello", "--url", server.http, *options)
     assert refused.exit_code == 1
-    assert "the server answered 401: " in refused.output
+    assert sentence in refused.output
+    assert "header" not in refused.output.lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "text", "frame"),
+    [
+        (["--json", '{"a": [1, null]}'], None, '{"a": [1, null]}'),
+        (["--json", '"a text"'], None, "a text"),
+        (["-"], "hé 😀\n".encode(), "hé 😀"),
+        (["-"], b"two\nlines\r\n", "two\nlines"),
+        (["-"], b"", ""),
+        (["--json", "-"], b'{"a":\n 1}\n', '{"a": 1}'),
+        (["--", "-5"], None, "-5"),
+    ],
+)
+def test_what_is_sent_comes_from_the_argument_or_standard_input_as_text_or_json(
+    run: Run, server: Server, arguments: list[str], text: bytes | None, frame: str
+) -> None:
+    with connect(f"{server.ws}/notifications/42/") as socket:
+        options = ["--url", server.http, "--key", KEY]
+        sent = run("send", *options, "42", *arguments, input=text)
+        assert (sent.exit_code, sent.output) == (0, "room 42: reached 1 connection\n")
+        assert socket.recv(10) == frame
+
+
+@pytest.mark.slow
+def test_a_room_may_be_named_by_its_group_and_the_server_by_the_environment(
+    run: Run, server: Server, environ: dict[str, str]
+) -> None:
+    environ["ASGI_NOTIFY_PUBLISH_KEY"] = KEY
+    for path in "", "/", "/notifications/", "/notifications/7/":
+        environ["ASGI_NOTIFY_URL"] = server.http.upper().replace("HTTP", "http", 1) + path
+        sent = run("send", "user_42", "hello")
+        assert (sent.exit_code, sent.output) == (0, "user_42: reached 0 connections\n")
+
+
+@pytest.mark.parametrize("text", ["{", "NaN", "[Infinity]", "", "[" * 100_000, "hello"])
+def test_json_that_is_none_is_refused(run: Run, text: str) -> None:
+    refused = run("send", "42", "--json", text)
+    assert refused.exit_code == 2
+    assert "the text is no JSON" in refused.output
+
+
+def test_standard_input_that_is_no_text_is_refused(run: Run) -> None:
+    refused = run("send", "42", "-", input=b"\xff")
+    assert refused.exit_code == 2
+    assert "standard input is no text in UTF-8" in refused.output
 
 
 def test_without_a_server_it_says_how_to_start_one(run: Run) -> None:
@@ -118,6 +173,35 @@ def test_an_address_of_no_server_is_refused(run: Run, url: str) -> None:
     refused = run("send", "42", "hello", "--url", url)
     assert refused.exit_code == 2
     assert "give http://HOST:PORT/" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("http://host/?x=1", "leave '?x=1' away"),
+        ("http://host/#top", "leave '#top' away"),
+        ("http://host:99999/", "the port of 'http://host:99999/' is not a number from 1 to 65535"),
+        ("http://host:0/", "is not a number from 1 to 65535"),
+        ("http://host:http/", "is not a number from 1 to 65535"),
+        ("http://ada:secret@host/", "a publish key is given with --key"),
+    ],
+)
+def test_an_address_that_misleads_is_explained(run: Run, url: str, sentence: str) -> None:
+    for arguments in ["send", "42", "hello", "--url", url], ["bench", url]:
+        refused = run(*arguments)
+        assert refused.exit_code == 2
+        assert sentence in " ".join(refused.output.split())
+        assert "secret" not in refused.output
+
+
+@pytest.mark.parametrize(
+    "room", ["lobby", "user_", "user_042", "user_x", "4.2", "4 2", "٣", "9" * 5000, ""]
+)
+def test_what_is_no_room_is_refused_with_an_example(run: Run, room: str) -> None:
+    refused = run("send", room, "hello")
+    assert refused.exit_code == 2
+    assert "is no room: give a number, such as 42, or the group of one, user_42" in refused.output
+    assert len(refused.output) < 500
 
 
 @pytest.mark.parametrize("args", [["lobby", "hello"], ["-1", "hello"], ["42"], []])
