@@ -150,6 +150,42 @@ async def test_an_error_is_logged_once_and_closes_its_own_connection(
     assert_nothing_left(layer, "all")
 
 
+@pytest.mark.parametrize("where", HANDLERS)
+@pytest.mark.parametrize(
+    ("consumer", "error"),
+    [
+        (Fails, SystemExit(3)),
+        (FailsInThread, SystemExit(3)),
+        # In the main thread it may be the one of whoever runs the server.
+        (FailsInThread, KeyboardInterrupt()),
+    ],
+)
+async def test_a_handler_that_would_end_the_process_fails_like_any_other(
+    consumer: Any,
+    error: BaseException,
+    where: str,
+    layer: InMemoryChannelLayer,
+    errors: list[logging.LogRecord],
+) -> None:
+    ends: list[int] = []
+    async with connected(consumer.as_asgi(where="", error=None, ends=[])) as neighbour:
+        app = consumer.as_asgi(where=where, error=error, ends=ends)
+        async with WebsocketCommunicator(app, "/rooms/7/") as client:
+            code = await provoke(client, layer, where)
+            await client.wait()
+        assert code == (1001 if where == "disconnect" else 1011)
+        assert ends == [code]
+        await neighbour.send_to("still here")
+        assert await neighbour.receive_from() == "still here"
+    [record] = errors
+    assert record.exc_info is not None
+    failure = record.exc_info[1]
+    assert isinstance(failure, RuntimeError)
+    assert failure.__cause__ is error
+    assert str(failure) == f"a handler raised {error!r}, which does not end a server"
+    assert_nothing_left(layer, "all")
+
+
 async def test_a_failure_before_the_accept_is_a_500_where_the_server_can_say_so(
     layer: InMemoryChannelLayer, errors: list[logging.LogRecord]
 ) -> None:
