@@ -213,24 +213,25 @@ class StuckInThread(WebsocketConsumer):
         self.ends.append(code)
 
 
-async def no_reader(event: Event) -> None:
-    """A client that reads its frames never, and the close at once."""
-    if event["type"] == "websocket.send":
-        await anyio.sleep_forever()
-
-
 @pytest.mark.parametrize("consumer", [Stuck, StuckInThread])
 async def test_a_full_mailbox_closes_with_1013_even_while_a_send_is_stuck(
     consumer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     layer, ends = InMemoryChannelLayer(capacity=2), list[int]()
-    wire = Wire(CONNECT)
+    wire, is_stuck = Wire(CONNECT), anyio.Event()
+
+    async def no_reader(event: Event) -> None:
+        if event["type"] == "websocket.send":  # the close is read at once
+            is_stuck.set()
+            await anyio.sleep_forever()
+
     wire.on_send = no_reader
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, consumer.as_asgi(ends=ends, channel_layer=layer))
             await anyio.wait_all_tasks_blocked()
             await layer.group_send("all", note("stuck"))
+            await is_stuck.wait()  # a thread may be on its way there while all tasks are blocked
             while not (await layer.group_send("all", note("more"))).dropped:
                 await checkpoint()
     assert wire.close is not None
