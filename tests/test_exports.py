@@ -4,12 +4,14 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
 import asgi_notify
+from tests.servers import ROOT
 
 MODULES = sorted(
     module.name
@@ -17,8 +19,19 @@ MODULES = sorted(
     if not module.name.rpartition(".")[2].startswith("_")
 )
 
-# Their names are all importable from asgi_notify itself.
-DOORS = ["consumers", "exceptions", "layers", "middleware", "routing", "types"]
+# Where users import from; all other modules are the package's own business.
+# The names of these are all importable from asgi_notify itself, too:
+DOORS = ["consumers", "exceptions", "layers", "middleware", "routing", "settings", "types",
+         "with_worker", "worker"]  # fmt: skip
+# These are asked for by their own name, such as asgi_notify.client:
+OWN_NAMES = ["app", "asgi", "client", "demo", "events", "lifespan", "positions", "protocol", "sse",
+             "testing", "users"]  # fmt: skip
+
+PACKAGES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify.")
+    if module.ispkg
+)
 
 
 def order(name: str) -> tuple[bool, bool, str]:
@@ -34,6 +47,13 @@ def definitions(module: ModuleType) -> Iterator[Definition]:
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, Definition) and node.name in module.__all__:
             yield node
+
+
+def passed_on(module: ModuleType) -> set[str]:
+    """The names that a module has imported."""
+    tree = ast.parse(inspect.getsource(module))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name for node in imports for alias in node.names}
 
 
 def undocumented_methods(cls: type) -> Iterator[str]:
@@ -74,3 +94,21 @@ def test_every_public_name_is_importable_from_the_package(door: str) -> None:
     assert set(module.__all__) <= set(asgi_notify.__all__)
     for name in module.__all__:
         assert getattr(asgi_notify, name) is getattr(module, name)
+
+
+@pytest.mark.parametrize("package", ["asgi_notify", *PACKAGES])
+def test_what_a_package_passes_on_is_public_in_the_module_that_makes_it(package: str) -> None:
+    offering = importlib.import_module(package)
+    inside = [importlib.import_module(name) for name in MODULES if name.startswith(f"{package}.")]
+    for name in offering.__all__:
+        if name in passed_on(offering):
+            offered = getattr(offering, name)
+            assert any(name in m.__all__ and getattr(m, name) is offered for m in inside), name
+
+
+def test_the_documents_import_from_doors_alone() -> None:
+    documents = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.py")]
+    text = "\n".join(document.read_text() for document in documents)
+    named = re.findall(r"^\s*(?:from|import) asgi_notify\.([\w.]+)", text, re.MULTILINE)
+    assert len(named) > 10
+    assert set(named) <= {*DOORS, *OWN_NAMES}

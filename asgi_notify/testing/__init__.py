@@ -2,6 +2,6 @@
 
 from .application import ApplicationCommunicator
 from .http import HttpCommunicator
-from .websocket import WebsocketCommunicator
+from .websocket import Denial, WebsocketCommunicator
 
-__all__ = ["ApplicationCommunicator", "HttpCommunicator", "WebsocketCommunicator"]
+__all__ = ["ApplicationCommunicator", "Denial", "HttpCommunicator", "WebsocketCommunicator"]
