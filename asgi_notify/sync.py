@@ -21,7 +21,7 @@ from anyio.lowlevel import RunVar, current_token
 from .exceptions import MisuseError
 from .settings import Settings
 
-__all__ = ["Home", "async_to_sync", "failure_of", "handler_limiter"]
+__all__ = ["Home", "async_to_sync", "failure_of", "farewell_limiter", "handler_limiter"]
 
 EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
 
@@ -125,14 +125,23 @@ def running_loop() -> bool:
     return True
 
 
-def failure_of(error: Exception | asyncio.CancelledError) -> Exception:
-    """What has failed, where asyncio has cancelled a task that was awaited, not the running one.
+def failure_of(
+    error: Exception | asyncio.CancelledError | SystemExit | KeyboardInterrupt,
+) -> Exception:
+    """The failure that a handler's error is, where it must not end more than the handler.
+
+    That is where asyncio has cancelled a task that was awaited, not the running
+    one, and where a handler would end the process, as ``sys.exit()`` does.
 
     Raises:
         CancelledError: the one given, where it is the running task that is cancelled.
     """
     if isinstance(error, Exception):
         return error
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        ending = RuntimeError(f"a handler raised {error!r}, which does not end a server")
+        ending.__cause__ = error
+        return ending
     task = asyncio.current_task()
     # A task that waits for a thread is shielded, so that it is not told what its scope is.
     if task is None or task.cancelling() or anyio.current_effective_deadline() == -inf:
@@ -235,6 +244,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
 
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_handler_limiter")
+_farewell_limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_farewell_limiter")
 
 
 def handler_limiter() -> anyio.CapacityLimiter:
@@ -244,8 +254,22 @@ def handler_limiter() -> anyio.CapacityLimiter:
     server's other threads, nor they the handlers. It begins at
     ``ASGI_NOTIFY_HANDLER_THREADS`` (40) threads; set ``total_tokens`` to change it.
     """
-    limiter = _limiter.get(None)
+    return _limiter_in(_limiter)
+
+
+def farewell_limiter() -> anyio.CapacityLimiter:
+    """What bounds the threads in which disconnect events are handled, for the running loop.
+
+    As many again as `handler_limiter` begins with, so that a connection ends
+    however many handlers of others are stuck. There is a bound, since all
+    clients may leave at once, and each handler may open a database connection.
+    """
+    return _limiter_in(_farewell_limiter)
+
+
+def _limiter_in(place: RunVar[anyio.CapacityLimiter]) -> anyio.CapacityLimiter:
+    limiter = place.get(None)
     if limiter is None:
         limiter = anyio.CapacityLimiter(Settings.from_environ(os.environ).handler_threads)
-        _limiter.set(limiter)
+        place.set(limiter)
     return limiter

@@ -1,10 +1,13 @@
 """What every consumer is: a class whose methods handle one connection's events and messages."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from types import CoroutineType
 from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import anyio
 
 from ..asgi import refusal
 from ..exceptions import ConfigurationError, LayerClosed
@@ -16,6 +19,8 @@ from .connection import Connection
 from .handlers import awaitable, blamed, find_handler
 
 __all__ = ["AsyncConsumer", "Consumer"]
+
+logger = logging.getLogger("asgi_notify.connections")
 
 Done = TypeVar("Done")
 """What a helper such as ``send`` returns: an awaitable, or None in a synchronous consumer."""
@@ -44,7 +49,8 @@ class Consumer(ABC, Generic[Done]):
             None leaves it to the layer.
         leave_grace: seconds that a running handler may go on once the client
             has left; then it is cancelled. A thread cannot be: it is waited for.
-        disconnect_timeout: seconds that the handler of the disconnect event may take.
+        disconnect_timeout: seconds that the handler of the disconnect event may
+            take, from when it begins.
     """
 
     scope: Scope
@@ -135,7 +141,7 @@ class Consumer(ABC, Generic[Done]):
                 by_steps=self._by_steps,
                 depart=partial(self.channel_layer.detach, mailbox),
                 grace=self.leave_grace,
-                farewell=self.disconnect_timeout,
+                handle_last=self._handle_last,
             )
             await self._connection.run()
         finally:
@@ -145,6 +151,20 @@ class Consumer(ABC, Generic[Done]):
         _require_list(type(self), self.groups)
         for group in self.groups or ():  # Channels' classes may say None
             await self.channel_layer.group_add(group, self.channel_name)
+
+    async def _handle_last(self, event: Message) -> None:
+        """Handle the disconnect event."""
+        await self._in_time(self.dispatch, event)
+
+    async def _in_time(self, handle: Callable[[Any], Awaitable[None]], event: Message) -> None:
+        """Handle the disconnect event, for as long as that may take."""
+        with anyio.move_on_after(self.disconnect_timeout) as scope:
+            await handle(event)
+        if scope.cancelled_caught:
+            logger.error(
+                "%s: %s was cut off after %g s",
+                self._connection, event["type"], self.disconnect_timeout,
+            )  # fmt: skip
 
     def _wants_gaps(self, scope: Scope) -> bool:
         """Whether this connection is told, by ``group.gap``, of what its mailbox loses."""

@@ -41,7 +41,8 @@ class Connection(Outlet):
         by_steps: whether handlers may be run while the connection's own task sleeps.
         depart: takes the channel out of its groups, when all has been handled.
         grace: seconds that handlers may go on after the client has left.
-        farewell: seconds that the handler of the disconnect event may take.
+        handle_last: passes the disconnect event to the consumer, and sees to it
+            that its handler comes to an end.
 
     Attributes:
         current: the type of what is being handled.
@@ -52,7 +53,7 @@ class Connection(Outlet):
     tasks: TaskGroup
 
     __slots__ = (
-        "_begun_at", "_broken", "_by_steps", "_depart", "_error", "_farewell", "_handle",
+        "_begun_at", "_broken", "_by_steps", "_depart", "_error", "_handle", "_handle_last",
         "_has_failed", "_join", "_parting", "_receive", "current", "is_endless", "tasks",
     )  # fmt: skip
 
@@ -69,7 +70,7 @@ class Connection(Outlet):
         by_steps: bool,
         depart: Callable[[], None],
         grace: float,
-        farewell: float,
+        handle_last: Callable[[Event], Awaitable[None]],
     ) -> None:
         super().__init__(scope, send, mailbox, grace)
         self.current = ""
@@ -80,7 +81,7 @@ class Connection(Outlet):
         self._parting = parting
         self._by_steps = by_steps
         self._depart = depart
-        self._farewell = farewell
+        self._handle_last = handle_last
         self._begun_at: float | None = None
         self._broken: Exception | None = None  # what the server's own receive raised
         self._error: Exception | None = None  # what has ended the connection
@@ -176,14 +177,15 @@ class Connection(Outlet):
             handling = begin(*args)
             if handling is not None:
                 await handling
-        except (Exception, CancelledError) as error:
+        except (Exception, CancelledError, SystemExit) as error:
+            # A KeyboardInterrupt in the loop's thread may be that of whoever runs the server.
             self._error = await self._verdict(error)
             if self._error is not None:
                 self.is_over = True
                 return
         self.current = ""
 
-    async def _verdict(self, error: Exception | CancelledError) -> Exception | None:
+    async def _verdict(self, error: Exception | CancelledError | SystemExit) -> Exception | None:
         """What a handler's error means: the one that ends the connection, or None."""
         if isinstance(error, AcceptConnection):
             await self.follow(self.send, accept())
@@ -235,11 +237,8 @@ class Connection(Outlet):
         if self.scope["type"] == "websocket":
             seconds = monotonic() - self._begun_at
             logger.info("ended %s after %.1f s, code %s", self, seconds, self._end.get("code"))
-        with anyio.move_on_after(self._farewell) as scope:
-            self.current = self._protocol.leaving
-            await self.follow(self._handle, self._end)
-        if scope.cancelled_caught:
-            logger.error("%s: %s was cut off after %g s", self, self.current, self._farewell)
+        self.current = self._protocol.leaving
+        await self.follow(self._handle_last, self._end)
 
     def _log_cancelled(self) -> None:
         if not self._handling.cancelled_caught or self._broken or not self.current:

@@ -2,7 +2,8 @@
 
 import inspect
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from math import inf
 from threading import get_ident
 from typing import Any
@@ -13,7 +14,7 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 from ..exceptions import MisuseError
-from ..sync import Home, failure_of, handler_limiter
+from ..sync import Home, failure_of, farewell_limiter, handler_limiter
 from ..types import Event, Message, Receive, Scope, Send
 from .base import Consumer
 
@@ -24,13 +25,15 @@ class SyncConsumer(Consumer[None]):
     """A consumer whose handlers are plain functions, each run in a worker thread.
 
     The handlers of one connection run one after the other, those of different
-    connections side by side, as many as `handler_limiter` has threads.
+    connections side by side, as many as `handler_limiter` has threads. The
+    disconnect event has threads of its own, and waits for one as long as it takes.
     """
 
     _by_steps = False  # a thread is always waited for
 
     _home: Home
     _handler_thread: int | None = None  # while a handler runs
+    _limiter: anyio.CapacityLimiter | None = None  # the handlers' one where None
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._home = Home()
@@ -40,27 +43,29 @@ class SyncConsumer(Consumer[None]):
         handler = self._handler(message)
         if handler is None:
             return
-        errors: list[Exception] = []
+        limiter = self._limiter or handler_limiter()
+        run = partial(anyio.to_thread.run_sync, self._run_handler, handler, message)
+        await _in_own_task(partial(run, limiter=limiter))
 
-        async def run() -> None:
-            try:
-                await anyio.to_thread.run_sync(
-                    self._run_handler, handler, message, limiter=handler_limiter()
-                )
-            except (Exception, CancelledError) as error:
-                errors.append(failure_of(error))
+    async def _handle_last(self, event: Message) -> None:
+        async def handle() -> None:
+            # The handler's time begins when it does. So nothing bounds the wait for a thread
+            # but the ends of the handlers before it, whose threads nothing can cut off either.
+            with anyio.CancelScope(shield=True):
+                async with farewell_limiter():
+                    self._limiter = anyio.CapacityLimiter(1)  # the thread that it has by now
+                    await self._in_time(self.dispatch, event)
 
-        # A server may cancel this very task, which would then not wait for the thread;
-        # a task group waits for its tasks, come what may.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run)
-        if errors:
-            raise errors[0]
+        await _in_own_task(handle)
 
     def _run_handler(self, handler: Callable[[Message], Any], message: Message) -> None:
         self._handler_thread = get_ident()
         try:
             result = handler(message)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # In the loop, they would end it. Python's documentation, "signal": the main
+            # thread alone gets signals, so this is no Ctrl-C, but the handler's own doing.
+            raise failure_of(error) from error
         finally:
             self._handler_thread = None
         if inspect.iscoroutine(result):
@@ -90,3 +95,23 @@ class SyncConsumer(Consumer[None]):
             await checkpoint()
             return
         await self._connection.send(event)
+
+
+async def _in_own_task(func: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the end of something that must not be left before it has ended.
+
+    A server may cancel the running task, which would then not wait for a thread; a
+    task group waits for its tasks, come what may.
+    """
+    errors: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            await func()
+        except (Exception, CancelledError) as error:
+            errors.append(failure_of(error))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+    if errors:
+        raise errors[0]

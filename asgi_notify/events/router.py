@@ -94,6 +94,7 @@ class _Events(AsyncHttpConsumer):
         self.router = router
         self.state: dict[str, Any] = {}
         self._is_passed_over = False  # with all that may still come
+        self._is_last = False  # the disconnect event is handled
 
     async def dispatch(self, message: Message) -> None:
         if message["type"] == "http.request":
@@ -101,6 +102,10 @@ class _Events(AsyncHttpConsumer):
             await self.http_request(dict(message))  # which gathers it for `handle`
         elif not self._is_passed_over:
             await self._route(message)
+
+    async def _handle_last(self, event: Message) -> None:
+        self._is_last = True
+        await self.dispatch(event)
 
     async def handle(self, body: bytes) -> None:
         self._is_passed_over = False
@@ -143,10 +148,13 @@ class _Events(AsyncHttpConsumer):
         captured: Mapping[str, Any],
     ) -> None:
         if _is_async(function):
-            await function(AsyncMessage(content, channel, self, self.state), **captured)
+            call = partial(function, **captured)
+            message = AsyncMessage(content, channel, self, self.state)
+            await (self._in_time(call, message) if self._is_last else call(message))
             return
         thread = _Thread(self, partial(_call, function, captured))
-        await thread.dispatch(SyncMessage(content, channel, thread, self.state))
+        handle = thread._handle_last if self._is_last else thread.dispatch
+        await handle(SyncMessage(content, channel, thread, self.state))
 
     def _pass_over(self, kind: str, channel: str) -> None:
         if kind in ("websocket.connect", "http.request"):
