@@ -12,6 +12,7 @@ from .types import Event, Headers, Scope
 __all__ = [
     "DENIAL",
     "accept",
+    "client_address",
     "close",
     "header",
     "json_response",
@@ -45,6 +46,16 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key.lower() == name:
             return bytes(value).decode("latin-1")
     return None
+
+
+def client_address(scope: Scope) -> str:
+    """Who a connection comes from, for a log: ``203.0.113.7:50000``.
+
+    Source: ASGI, HTTP & WebSocket, section "HTTP Connection Scope", which lets
+    servers leave it away; over a Unix socket there is none.
+    """
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else "an unknown address"
 
 
 def query_value(scope: Scope, name: str) -> str | None:

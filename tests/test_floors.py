@@ -111,6 +111,7 @@ FLOORS: Mapping[str, float] = {
 EXTRAS: Mapping[str, Collection[str]] = {
     "cli.*": {"click"},
     "cli.crowd": {"click", "websockets"},
+    "cli.logs": {"uvicorn"},
     "client.wire": {"websockets"},
     "cli.serve": {"click", "uvicorn"},
     "testing.background": {"trio"},  # where a test runs on it

@@ -1,13 +1,12 @@
 """``asgi-notify serve``: an application, and perhaps a worker, on uvicorn."""
 
-import copy
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from ..exceptions import ConfigurationError, InvalidName, MissingExtra
 from ..hosts import is_loopback
@@ -19,6 +18,8 @@ from ..settings import Settings
 from ..types import ASGIApp
 from ..with_worker import WithWorker
 from .draining import DrainsOnSignal
+from .listening import check_address, check_certificate, check_socket
+from .logs import logging_config
 from .options import log_level_option
 from .target import DEFAULT_APP, load_app
 
@@ -42,6 +43,8 @@ UVICORN: Mapping[str, Any] = {
 # Bytes of one frame; over it the socket is closed with 1009. To the default
 # application clients say little; another one may have more to hear.
 MAX_FRAME_SIZE = 64 * 1024
+
+FILE = click.Path(exists=True, dir_okay=False)
 
 # What the server's processes are to make of another application.
 _APP, _CHANNELS = "ASGI_NOTIFY_SERVED_APP", "ASGI_NOTIFY_SERVED_CHANNELS"
@@ -91,8 +94,26 @@ _APP, _CHANNELS = "ASGI_NOTIFY_SERVED_APP", "ASGI_NOTIFY_SERVED_CHANNELS"
     help="A channel whose messages are handled by a worker in the server's process; "
     "may be repeated.",
 )
+@click.option("--reload", is_flag=True, help="Start again whenever a Python file here changes.")
+@click.option(
+    "--uds",
+    metavar="PATH",
+    help="Listen on a Unix socket instead of a host and a port, for a proxy on this machine.",
+)
+@click.option("--ssl-certfile", type=FILE, help="The certificate, in PEM, to serve https with.")
+@click.option("--ssl-keyfile", type=FILE, help="Its key, if it is in a file of its own.")
+@click.option(
+    "--proxy-headers/--no-proxy-headers",
+    default=True,
+    show_default=True,
+    help="Whether X-Forwarded-For and X-Forwarded-Proto say who a client is, where the "
+    "addresses in FORWARDED_ALLOW_IPS, 127.0.0.1 by default, send them.",
+)
 @log_level_option
+@click.pass_context
 def serve(
+    context: click.Context,
+    /,
     app: str,
     host: str,
     port: int,
@@ -101,7 +122,10 @@ def serve(
     hosts: tuple[str, ...],
     workers: int,
     channels: tuple[str, ...],
+    reload: bool,
+    uds: str | None,
     log_level: str,
+    **options: Any,
 ) -> None:
     """Serve MODULE:APP, or the default application.
 
@@ -122,15 +146,31 @@ def serve(
     os.environ[_APP], os.environ[_CHANNELS] = app, ",".join(channels)
     is_default = app == DEFAULT_APP
     try:
+        _check_together(context)
+        check_certificate(options["ssl_certfile"], options["ssl_keyfile"])
         settings = Settings.from_environ(os.environ)
         _check(settings, workers)
         if is_default:
-            _check_key(settings, host)
+            _check_key(settings, uds or host)
         make_served()  # here, where a mistake can still be explained
     except (ConfigurationError, InvalidName) as error:
         raise click.UsageError(str(error)) from error
-    limit = {"ws_max_size": MAX_FRAME_SIZE} if is_default else {}
-    _run(host=host, port=port, workers=workers, log_level=log_level, **limit)
+    if uds is None:
+        check_address(host, port)
+    else:
+        check_socket(uds)
+    if is_default:
+        options["ws_max_size"] = MAX_FRAME_SIZE
+    _run(
+        host=host,
+        port=port,
+        uds=uds,
+        workers=workers,
+        reload=reload,
+        log_level=log_level,
+        is_default=is_default,
+        **options,
+    )
 
 
 def make_served() -> ASGIApp:
@@ -156,10 +196,22 @@ def _check(settings: Settings, workers: int) -> None:
         )
 
 
-def _check_key(settings: Settings, host: str) -> None:
-    if settings.publish_key is None and not is_loopback(host):
+def _check_together(context: click.Context) -> None:
+    """Refuse options of which one would be passed over."""
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    for one, other in ("uds", "host"), ("uds", "port"), ("reload", "workers"):
+        if {one, other} <= given:
+            raise ConfigurationError(f"--{one} and --{other} do not go together: leave one away")
+
+
+def _check_key(settings: Settings, place: str) -> None:
+    if settings.publish_key is None and not is_loopback(place):
         raise ConfigurationError(
-            f"listening on {host} lets other machines publish, which needs a key: set "
+            f"listening on {place} lets others publish, which needs a key: set "
             "ASGI_NOTIFY_PUBLISH_KEY to a secret of your choice, or listen on 127.0.0.1"
         )
 
@@ -168,7 +220,7 @@ async def _nothing(scope: Any, receive: Any, send: Any) -> None:
     """Stands for the application while its settings are checked."""
 
 
-def _run(**options: Any) -> None:
+def _run(*, is_default: bool, **options: Any) -> None:
     try:
         import uvicorn
     except ImportError as error:
@@ -176,25 +228,7 @@ def _run(**options: Any) -> None:
     uvicorn.run(
         f"{__name__}:{make_served.__name__}",
         factory=True,
-        log_config=_logging(options["log_level"]),
+        log_config=logging_config(options["log_level"], is_default=is_default),
         **UVICORN,
         **options,
     )
-
-
-def _logging(level: str) -> dict[str, Any]:
-    """The server's own logging, and this package's beside it."""
-    from uvicorn.config import LOGGING_CONFIG
-
-    config = copy.deepcopy(LOGGING_CONFIG)
-    config["loggers"]["asgi_notify"] = {
-        "handlers": ["default"], "level": level.upper(), "propagate": False,
-    }  # fmt: skip
-    config["filters"] = {"refusals": {"()": lambda: _is_news}}
-    config["loggers"]["uvicorn.error"]["filters"] = ["refusals"]
-    return config
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    # uvicorn#3138: its websockets-sansio takes each denial response for a mistake.
-    return record.getMessage() != "ASGI callable returned without completing handshake."

@@ -5,6 +5,7 @@ import logging
 import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint
 
+from ..asgi import client_address
 from ..layers.mailbox import Mailbox
 from ..types import Event, Scope, Send
 from .protocol import CLOSED, protocol_of
@@ -78,7 +79,7 @@ class Outlet:
             self._end["code"] = event.get("code", 1000)
             self._end["reason"] = event.get("reason") or ""
         elif event["type"] == "websocket.accept":
-            logger.info("accepted %s", self)
+            logger.info("accepted %s from %s", self, client_address(self.scope))
         return True
 
     async def _close(self, event: Event) -> None:

@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import uvicorn
 from click.testing import CliRunner, Result
 
 from asgi_notify.cli.commands import command
@@ -29,3 +31,16 @@ def run() -> Run:
         return CliRunner().invoke(command, args, input, prog_name="asgi-notify")
 
     return run
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What uvicorn was told to serve, once it was; no port is asked for."""
+    told: dict[str, Any] = {}
+
+    def run(app: str, **options: Any) -> None:
+        told.update(options, app=app)
+
+    monkeypatch.setattr(uvicorn, "run", run)
+    monkeypatch.setattr("asgi_notify.cli.serve.check_address", lambda host, port: None)
+    return told

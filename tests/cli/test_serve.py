@@ -1,10 +1,18 @@
 """``asgi-notify serve``: what it refuses to do, what it tells the server, and a real one."""
 
+import pickle
 import re
 import shlex
+import socket
+import ssl
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPSConnection
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,21 +30,10 @@ from asgi_notify.cli.serve import UVICORN, make_served
 from asgi_notify.layers import registry
 from asgi_notify.settings import Settings
 from tests.cli.conftest import Run
-from tests.servers import ROOT, Server
+from tests.http2 import Certificate
+from tests.servers import ROOT, Server, is_answered
 
 ORIGIN = Origin("https://shop.example")
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What uvicorn was told to serve, once it was."""
-    told: dict[str, Any] = {}
-
-    def run(app: str, **options: Any) -> None:
-        told.update(options, app=app)
-
-    monkeypatch.setattr(uvicorn, "run", run)
-    return told
 
 
 # What it refuses.
@@ -85,6 +82,13 @@ def test_several_workers_share_a_layer_that_others_reach(
         (["--layer", "memory://?size=1"], "no option 'size'"),
         (["--allowed-origin", "https://shop.example/path"], "can match no origin"),
         (["--allowed-host", "https://shop.example"], "can match no host"),
+        (["--ssl-certfile", "nowhere.pem"], "'nowhere.pem' does not exist"),
+        (["--ssl-keyfile", __file__], "--ssl-keyfile needs the certificate"),
+        (["--ssl-certfile", __file__], "no certificate and its own key, both in PEM"),
+        (["--uds", "/tmp/a", "--port", "80"], "--uds and --port do not go together"),
+        (["--uds", "/tmp/a", "--host", "::1"], "--uds and --host do not go together"),
+        (["--uds", "/tmp/a"], "set ASGI_NOTIFY_PUBLISH_KEY"),
+        (["--reload", "--workers", "2"], "--reload and --workers do not go together"),
         (["--port", "65536"], "65536"),
         (["--port", "http"], "http"),
         (["--workers", "0"], "0"),
@@ -161,6 +165,22 @@ def test_options_go_before_the_environment_and_reach_the_workers(
     assert Settings.from_environ(environ).allowed_hosts == ("a.example", ".b.example")
 
 
+def test_what_uvicorn_knows_as_well_is_handed_to_it(run: Run, served: dict[str, Any]) -> None:
+    names = ["reload", "uds", "ssl_certfile", "ssl_keyfile", "proxy_headers"]
+    run("serve")
+    assert [served[name] for name in names] == [False, None, None, None, True]
+    run("serve", "--reload", "--no-proxy-headers")
+    assert [served[name] for name in names] == [True, None, None, None, False]
+    assert served["factory"] is True  # so that it can be made again
+
+
+def test_what_the_servers_processes_are_told_can_be_pickled(
+    run: Run, served: dict[str, Any]
+) -> None:
+    run("serve", "--reload")
+    assert pickle.loads(pickle.dumps(served)) == served
+
+
 def test_the_packages_own_log_follows_the_level(run: Run, served: dict[str, Any]) -> None:
     run("serve", "--log-level", "error")
     assert served["log_level"] == "error"
@@ -217,8 +237,9 @@ def test_it_runs_the_faster_loop_and_parser_that_the_extra_brings(
 class Serve(Server):
     """``python -m asgi_notify`` with these arguments, on a free port."""
 
-    def __init__(self, *args: str, env: Mapping[str, str] | None = None) -> None:
-        super().__init__("uvicorn-websockets-sansio", "asgi_notify.app:application", env=env)
+    def __init__(self, *args: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> None:
+        name = "asgi_notify.app:application"
+        super().__init__("uvicorn-websockets-sansio", name, env=env, cwd=cwd)
         self._command = [sys.executable, "-m", "asgi_notify", *args, "--port", str(self.port)]
 
 
@@ -236,8 +257,114 @@ def test_a_real_server_answers_logs_and_stops_in_time() -> None:
     assert exit.code in (0, -15)  # uvicorn sends itself the signal again, once it has ended
     assert exit.seconds < 5
     assert "Traceback" not in exit.output
-    assert re.search(r"accepted websocket '/notifications/42/' \(channel specific\.", exit.output)
     assert re.search(r"ended websocket '/notifications/42/' .* code 1012", exit.output)
+
+
+TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO: +"
+
+
+@pytest.mark.slow
+def test_an_accepted_websocket_is_one_line_and_its_end_another_each_with_a_time() -> None:
+    with Serve("serve") as server:
+        with connect(f"{server.ws}/notifications/42/") as socket:
+            port = socket.local_address[1]
+        with pytest.raises(InvalidStatus, match="404"):
+            connect(f"{server.ws}/notifications/42")
+        output = server.stop().output
+    words = re.compile("websocket|connection", re.IGNORECASE)
+    lines = [line for line in output.splitlines() if words.search(line)]
+    accepted, ended, refused, answered = lines
+    channel = r"websocket '/notifications/42/' \(channel specific\.\S+\)"
+    assert re.fullmatch(f"{TIME}accepted {channel} from 127.0.0.1:{port}", accepted)
+    assert re.fullmatch(rf"{TIME}ended {channel} after \d+\.\d s, code 1000", ended)
+    assert re.match(f"{TIME}websocket refused: nothing is served at '/notifications/42'", refused)
+    assert re.fullmatch(rf'{TIME}127.0.0.1:\d+ - "WebSocket /notifications/42" 404', answered)
+    assert all(re.match(TIME, line) for line in output.splitlines())
+
+
+@pytest.mark.slow
+def test_an_accepted_websocket_of_another_application_is_one_line_of_the_servers() -> None:
+    with Serve("serve", "examples.quickstart:app") as server:
+        with connect(f"{server.ws}/notifications/42/") as socket:
+            port = socket.local_address[1]
+        output = server.stop().output
+    lines = [line for line in output.splitlines() if "accepted" in line]
+    assert len(lines) == 1
+    assert f'127.0.0.1:{port} - "WebSocket /notifications/42/" [accepted]' in lines[0]
+    assert "connection open" not in output
+
+
+class UnixConnection(HTTPConnection):
+    """A connection to a server on a Unix socket, as a proxy makes it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("shop.example", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)  # which close() closes, if this fails, too
+        self.sock.connect(self._path)
+
+
+@pytest.mark.slow
+def test_a_server_on_a_unix_socket_serves_a_proxy_and_asks_for_the_key() -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = f"{folder}/s"
+        server = Serve("serve", "--uds", path, env={"ASGI_NOTIFY_PUBLISH_KEY": "secret"})
+        server._command = server._command[:-2]  # no port
+        patch.setattr("tests.servers._answers", lambda _: is_answered(UnixConnection(path)))
+
+        def publish(headers: dict[str, str]) -> int:
+            with closing(UnixConnection(path)) as connection:
+                connection.request("POST", "/notifications/42/", '{"data": 1}', headers)
+                return connection.getresponse().status
+
+        with server:
+            assert publish({}) == 401
+            assert publish({"authorization": "Bearer secret"}) == 202
+
+
+@pytest.mark.slow
+def test_a_server_with_a_certificate_serves_https(tmp_path: Path) -> None:
+    certificate = Certificate(tmp_path)
+    files = ["--ssl-certfile", str(certificate.cert), "--ssl-keyfile", str(certificate.key)]
+    context = ssl.create_default_context(cafile=str(certificate.cert))
+
+    def answers(port: int) -> bool:
+        return is_answered(HTTPSConnection("127.0.0.1", port, timeout=1, context=context))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.servers._answers", answers)
+        with Serve("serve", *files) as server:
+            with connect(f"wss://127.0.0.1:{server.port}/notifications/42/", ssl=context) as socket:
+                socket.send("ping")
+                assert socket.recv(10) == "pong"
+            assert f"https://127.0.0.1:{server.port}" in server.output
+
+
+@pytest.mark.slow
+def test_a_server_that_reloads_serves_what_the_file_says_now(tmp_path: Path) -> None:
+    def write(text: str) -> None:
+        (tmp_path / "own_site.py").write_text(
+            "from asgi_notify.asgi import response\n"
+            "async def app(scope, receive, send):\n"
+            f"    for event in response(200, b{text!r}):\n"
+            "        await send(event)\n"
+        )
+
+    write("the first version")
+    with Serve("serve", "own_site:app", "--reload", cwd=tmp_path) as server:
+        assert httpx.get(server.http).text == "the first version"
+        write("the second one")  # of another length: a file may change twice in one tick of a clock
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with suppress(httpx.TransportError):  # it is between the two
+                if httpx.get(server.http).text == "the second one":
+                    break
+            time.sleep(0.05)
+        else:
+            pytest.fail(f"it still serves the first version:\n{server.output}")
+        assert server.stop().code in (0, -15)
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import pytest
-import uvicorn
 
 from asgi_notify import ChannelNameRouter, Receive, Scope, Send, Worker, channel_layers
 from asgi_notify.layers import registry
@@ -45,18 +44,6 @@ def level() -> Iterator[None]:
     level = logger.level
     yield
     logger.setLevel(level)
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What uvicorn was told to serve, once it was."""
-    told: dict[str, Any] = {}
-
-    def run(app: str, **options: Any) -> None:
-        told.update(options, app=app)
-
-    monkeypatch.setattr(uvicorn, "run", run)
-    return told
 
 
 # What `worker` refuses.
