@@ -1,10 +1,11 @@
 """Serves the demo page and the JavaScript client: their files, and the headers of each.
 
 The page has no build step and takes nothing from elsewhere: ``index.html``
-says what there is, ``room.js`` draws one room, and ``page.js`` opens and closes
-rooms and holds the client, which is the package's ``js/asgi-notify.js``. All of
-its addresses are relative, so that it works under any prefix that ends with a
-slash.
+says what there is, ``room.js`` draws one room (with ``text.js``, ``command.js``,
+and ``recall.js`` for what was sent before it was opened), and ``page.js`` opens
+and closes rooms and holds the client, which is the package's
+``js/asgi-notify.js``. All of its addresses are relative, so that it works under
+any prefix that ends with a slash.
 """
 
 import hashlib
@@ -121,7 +122,7 @@ def _not_modified(headers: Headers) -> list[Event]:
     ]
 
 
-_PAGE = ("page.css", "page.js", "room.js", "mark.svg")
+_PAGE = ("page.css", "page.js", "room.js", "recall.js", "text.js", "command.js", "mark.svg")
 _CLIENT = ("asgi-notify.js", "asgi-notify.d.ts")
 
 

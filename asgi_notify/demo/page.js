@@ -1,6 +1,7 @@
 /** The page: which rooms are open, and over what, the key to publish with, what is said aloud. */
 
 import { connect } from "./asgi-notify.js";
+import { makeCopyable, sendCommand } from "./command.js";
 import { Room, labelOf } from "./room.js";
 
 // As the address and the form name them: which the client may use, and how many rooms fit.
@@ -41,6 +42,7 @@ function showError(field, text) {
   byId(`${field}-error`).textContent = text;
   byId(`${field}-error`).hidden = !text;
   byId(field).ariaInvalid = text ? "true" : "false";
+  if (text) byId(field).closest("details")?.setAttribute("open", "");
 }
 
 function openRoom(text) {
@@ -104,6 +106,7 @@ function connectOver(name) {
     roomsChanged();
   }
   byId(transport).checked = true;
+  byId("transport-state").textContent = `· ${labelOf(transport)}`;
 }
 
 byId("transport").onchange = (event) => {
@@ -111,6 +114,14 @@ byId("transport").onchange = (event) => {
   byId(transport).focus(); // back to the one that stays
 };
 byId("transport").form.onsubmit = (event) => event.preventDefault(); // by Enter
+
+// Where there is room for it, the choice is always there; page.css says how wide that is.
+const wide = matchMedia("(min-width: 56rem)");
+const unfold = () => {
+  byId("over").open = wide.matches;
+};
+wide.onchange = unfold;
+unfold();
 
 // The connection, one for all rooms
 
@@ -145,17 +156,8 @@ function makeClient() {
     showCut(detail);
     for (const room of rooms.values()) room.stateChanged(detail);
   });
-  listen("subscribed", (detail) => roomOf(detail)?.subscribed(made.transport));
-  listen("recovered", (detail) => {
-    tally.replayed += detail.replayed;
-    roomOf(detail)?.recovered(detail);
-    showTally();
-  });
-  listen("gap", (detail) => {
-    tally.gaps += 1;
-    roomOf(detail)?.gap(detail);
-    showTally();
-  });
+  for (const name of ["subscribed", "recovered", "gap"])
+    listen(name, (detail) => roomOf(detail)?.[name](detail));
   listen("error", (detail) => roomOf(detail)?.refused(detail));
   return made;
 }
@@ -185,9 +187,9 @@ byId("cut").onclick = () => {
   else client?.disconnect();
 };
 
-function showTally() {
-  byId("replayed").textContent = tally.replayed;
-  byId("gaps").textContent = tally.gaps;
+function count(name, more) {
+  tally[name] += more;
+  byId(name).textContent = tally[name].toLocaleString();
 }
 
 // The address of the page names the rooms and the transport, so that reloading and
@@ -291,6 +293,7 @@ const surroundings = {
   askForKey,
   announce,
   noticed,
+  count,
   closed: closedByHand,
 };
 
@@ -309,5 +312,7 @@ byId("skip").onclick = (event) => {
   byId("main").focus();
 };
 
+byId("send-command").textContent = sendCommand(42);
+makeCopyable(byId("empty").querySelector(".command"), announce);
 obeyAddress();
 showKey();

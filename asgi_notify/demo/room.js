@@ -1,5 +1,9 @@
 /** One room on the page: its subscription, what arrived in it, and the form that sends to it. */
 
+import { curlCommand, makeCopyable, roomURL } from "./command.js";
+import { Recall, Trail } from "./recall.js";
+import { plural, sentence, shown } from "./text.js";
+
 const MAX_ENTRIES = 200; // per room; older ones leave the page
 const SEND_TIMEOUT = 10_000; // ms; where streams hold all of a browser's connections, it never begins
 
@@ -19,24 +23,10 @@ const LABELS = { websocket: "WebSocket", sse: "Server-Sent Events", poll: "polli
 export const labelOf = (transport) => LABELS[transport];
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
-const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** A copy of what the page's `<template>` of that id holds. */
 function copyOf(id) {
   return document.getElementById(id).content.firstElementChild.cloneNode(true);
-}
-
-/** JSON with its lines broken for reading, or null where the text is none. */
-function readable(text) {
-  if (!/^\s*[{[]/.test(text)) return null;
-  // Numbers keep their digits where the browser can: 12345678901234567890 is none of its own.
-  const keep = (_, value, at) =>
-    typeof value === "number" && JSON.rawJSON && at ? JSON.rawJSON(at.source) : value;
-  try {
-    return JSON.stringify(JSON.parse(text, keep), null, 2);
-  } catch {
-    return null;
-  }
 }
 
 async function post(url, headers, body) {
@@ -57,26 +47,32 @@ export class Room {
   #dropped = 0;
   #wasConnected = false;
   #isAway = false;
+  #isUnanswered = false; // what was sent last
+  #trail;
+  #recall; // until the server has replayed what was sent before the room was opened; then null
 
   /**
    * `page` is what a room needs of the page around it: `key`, `askForKey(then)`,
-   * `announce(text)`, `noticed(room, text)` and `closed(room)`.
+   * `announce(text)`, `noticed(room, text)`, `count(name, more)` and `closed(room)`.
    */
   constructor(number, page) {
     this.number = number;
     this.group = `user_${number}`;
     this.#page = page;
-    // Relative to the page, so that it works under any prefix.
-    this.url = new URL(`notifications/${number}/`, new URL(".", location.href));
+    this.#trail = new Trail(this.group);
+    this.#recall = new Recall(this.#trail.start);
     this.#build();
   }
 
   /** Have the notifications brought by this client, from where another one left off. */
   join(client) {
-    const since = this.#subscription?.position;
-    const arrived = ({ data }) => this.#arrived(typeof data === "string" ? data : JSON.stringify(data));
     this.#client = client;
-    this.#subscription = client.subscribe(this.group, arrived, { since });
+    this.#subscribe(this.#recall === null ? this.#subscription.position : this.#recall.since);
+  }
+
+  #subscribe(since) {
+    const arrived = (notification) => this.#arrived(notification);
+    this.#subscription = this.#client.subscribe(this.group, arrived, { since });
   }
 
   focus() {
@@ -85,6 +81,7 @@ export class Room {
 
   close() {
     this.#subscription.unsubscribe();
+    this.#trail.close();
     this.element.remove();
   }
 
@@ -96,10 +93,7 @@ export class Room {
   }
 
   showCommand() {
-    const lines = ["curl -H 'Content-Type: application/json'"];
-    if (this.#page.key) lines.push(`-H "Authorization: Bearer $ASGI_NOTIFY_PUBLISH_KEY"`);
-    lines.push(`-d '{"data": "Hello"}'`, `'${this.url.href.replaceAll("'", "%27")}'`);
-    this.#find("code").textContent = lines.join(" \\\n  ");
+    this.#find("code").textContent = curlCommand(this.number, this.#page.key !== "");
   }
 
   #find(selector) {
@@ -117,12 +111,11 @@ export class Room {
     this.#find(".log").setAttribute("aria-label", `Notifications in room ${this.number}, newest first`);
     this.#find("label").textContent = `Notification for room ${this.number}`;
     this.#find("label").htmlFor = this.#find("input").id = `text-${this.number}`;
-    this.#find(".copy").hidden = !navigator.clipboard;
+    makeCopyable(this.#find(".command"), this.#page.announce);
     this.showCommand();
 
     this.#find(".close").onclick = () => this.#page.closed(this);
     this.#find(".retry").onclick = () => this.#client.reconnect();
-    this.#find(".copy").onclick = () => this.#copyCommand();
     this.#find(".send").onsubmit = (event) => {
       event.preventDefault();
       this.#send();
@@ -140,35 +133,73 @@ export class Room {
     if (state === "closed") return this.refused({ message: reason });
     if (state !== "waiting") return;
     const isCut = retryIn === null;
-    this.#enter("waiting", "Cut off", isCut ? "What is sent now is kept until it is back." : reason);
+    const why = sentence(reason);
+    this.#enter("waiting", "Cut off", isCut ? "What is sent now is kept until it is back." : why);
     this.tick();
-    if (!this.#isAway) this.#away(isCut ? "The connection was cut." : reason);
+    if (!this.#isAway) this.#away(isCut ? "The connection was cut." : why);
   }
 
-  subscribed(transport) {
-    const now = new Date();
-    this.#enter("connected", `Connected since ${clock.format(now)}`);
-    this.#find(".over").textContent = `over ${labelOf(transport)}`;
-    const again = this.#wasConnected ? " again," : "";
-    this.#wasConnected = true;
-    this.#isAway = false;
-    this.#note(`Connected${again} over ${labelOf(transport)}.`, now);
+  subscribed({ position }) {
+    if (this.#recall === null) return this.#connected();
+    // Where it named a position, the next word is whether the server reaches back to it.
+    if (this.#recall.since === null && !this.#askAgain(position)) this.#recalled();
   }
 
   recovered({ replayed }) {
-    if (replayed) this.#note(`Nothing is missing: ${plural(replayed, "notification")} replayed.`);
+    const isRecall = this.#recall !== null;
+    if (isRecall) this.#recalled();
+    this.#page.count("replayed", replayed);
+    if (!replayed) return;
+    const what = plural(replayed, "notification");
+    this.#note(isRecall ? `Replayed from before: ${what}.` : `Nothing is missing: ${what} replayed.`);
   }
 
   gap({ reason, lost }) {
+    if (this.#recall !== null && reason === "unrecovered") {
+      const { isCertain } = this.#recall;
+      if (this.#askAgain(this.#subscription.position)) return;
+      this.#recalled();
+      if (!isCertain) return; // there is no history to go on in
+    }
+    this.#page.count("gaps", 1);
     const what = lost === null ? "Notifications may be" : `${plural(lost, "notification")} may be`;
     this.#note(`${what} missing here: ${GAPS[reason] ?? reason}.`, new Date(), "gap");
   }
 
+  /** Ask from another position, if there is one that may be better. */
+  #askAgain(position) {
+    if (!this.#recall.again(position)) return false;
+    this.#subscription.unsubscribe();
+    this.#subscribe(this.#recall.since);
+    return true;
+  }
+
+  /** What was sent before is on its way, as much of it as the server can replay. */
+  #recalled() {
+    const { position } = this.#subscription;
+    if (position !== this.#trail.start) this.#trail.restart(position);
+    this.#recall = null;
+    this.#connected();
+  }
+
+  #connected() {
+    const now = new Date();
+    const over = labelOf(this.#client.transport);
+    this.#enter("connected", `Connected since ${clock.format(now)}`);
+    this.#find(".over").textContent = `over ${over}`;
+    const again = this.#wasConnected ? " again," : "";
+    this.#wasConnected = true;
+    this.#isAway = false;
+    if (this.#isUnanswered) this.#sent("", "");
+    this.#note(`Connected${again} over ${over}.`, now);
+  }
+
   refused({ message, code }) {
-    if (code === "no_answer") return this.#enter("connecting", "Connecting", message);
+    const why = sentence(message);
+    if (code === "no_answer") return this.#enter("connecting", "Connecting", why);
     this.#until = null;
-    this.#enter("refused", "Refused", message);
-    if (!this.#isAway) this.#away(message);
+    this.#enter("refused", "Refused", why);
+    if (!this.#isAway) this.#away(why);
   }
 
   /** The reason stays while a new attempt is made, so that the page does not jump. */
@@ -195,11 +226,13 @@ export class Room {
 
   // What arrives
 
-  #arrived(text) {
-    const json = readable(text);
-    const body = document.createElement(json ? "pre" : "p");
-    body.textContent = json ?? text; // never markup, whatever was sent
-    this.#add(new Date()).append(body);
+  #arrived({ id, data }) {
+    if (this.#recall !== null) return; // it is asked for again, with what was sent before it
+    const text = typeof data === "string" ? data : JSON.stringify(data);
+    // What another tab has seen, or this one before it was reloaded, keeps its time.
+    const time = this.#trail.timeOf(id) ?? new Date();
+    this.#trail.reached(id, time);
+    this.#add(time).append(...shown(text));
     this.#page.noticed(this, text);
   }
 
@@ -227,13 +260,19 @@ export class Room {
     if (button.ariaDisabled === "true") return;
     button.ariaDisabled = "true"; // not `disabled`, which would throw the focus away
     try {
-      const { text, reached } = await this.#post(field.value);
-      this.#find(".send").dataset.result = reached === undefined ? "error" : "sent";
-      this.#find("output").textContent = text;
+      const { text, reached, isUnanswered = false } = await this.#post(field.value);
+      this.#sent(reached === undefined ? "error" : "sent", text, isUnanswered);
       if (reached !== undefined) field.value = "";
     } finally {
       button.ariaDisabled = "false";
     }
+  }
+
+  /** What became of it. That nobody answered stands there until somebody does. */
+  #sent(result, text, isUnanswered = false) {
+    this.#find(".send").dataset.result = result;
+    this.#find("output").textContent = text;
+    this.#isUnanswered = isUnanswered;
   }
 
   async #post(data) {
@@ -241,20 +280,15 @@ export class Room {
     if (this.#page.key) headers.Authorization = `Bearer ${this.#page.key}`;
     let response;
     try {
-      response = await post(this.url, headers, JSON.stringify({ data }));
+      response = await post(roomURL(this.number), headers, JSON.stringify({ data }));
     } catch (error) {
-      return { text: error.name === "AbortError" ? UNSURE : UNSENT };
+      return { text: error.name === "AbortError" ? UNSURE : UNSENT, isUnanswered: true };
     }
     const { reached, position, error } = await response.json().catch(() => ({}));
     if (response.status === 401) this.#page.askForKey(() => this.#send());
-    if (!response.ok) return { text: error ?? `The server answered ${response.status}.` };
+    if (!response.ok) return { text: sentence(error ?? `The server answered ${response.status}.`) };
     const kept = position ? " It is kept for those who come back." : "";
     const text = reached ? `Reached ${plural(reached, "connection")}.` : `Nobody was connected.${kept}`;
     return { reached, text };
-  }
-
-  async #copyCommand() {
-    await navigator.clipboard.writeText(this.#find("code").textContent);
-    this.#page.announce("The command was copied.");
   }
 }

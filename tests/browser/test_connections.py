@@ -38,6 +38,25 @@ def test_the_page_comes_back_by_itself_when_the_server_restarts(tabs: Tabs) -> N
             see(entry(page, 42, "before"))
 
 
+def test_that_a_server_was_away_is_not_said_any_more_when_it_is_back(tabs: Tabs) -> None:
+    tabs.expected = LOST
+    with Product() as server:
+        page = connected(tabs.open(server.http + "/#rooms=42"), 42)
+        server.crash()
+        see(room(page, 42), "Reconnecting in")
+    send(page, 42, "to nobody")
+    answer = room(page, 42).get_by_role("status")
+    see(answer, "The server cannot be reached; nothing was sent.")
+    with Product(server.port) as server:
+        connected(page, 42)
+        hear(answer, "")
+        assert room(page, 42).locator(".why").is_hidden()
+        see(room(page, 42).get_by_label("Notification for room 42"))
+        room(page, 42).get_by_role("button", name="Send").click()  # its text is still there
+        see(entry(page, 42, "to nobody"))
+        see(answer, "Reached 1 connection.")
+
+
 def test_the_page_works_under_a_prefix(mounted: Server, tabs: Tabs) -> None:
     page = connected(tabs.open(mounted.http + "/notify/#rooms=42"), 42)
     send(page, 42, "under a prefix")
@@ -121,7 +140,7 @@ def test_attempts_come_later_and_later_and_at_once_when_the_network_returns(
     assert entry(page, 42, "This page read too slowly").count() == 7
     wire.send(type="going_away", retry_after=60)
     wire.connections[-1].close(code=1012, reason="back in a minute")
-    see(room(page, 42), "back in a minute")
+    see(room(page, 42), "Back in a minute.")
     see(room(page, 42), "Reconnecting in 60 s")
     for name, target in (("online", "window"), ("visibilitychange", "document")):
         page.evaluate(f"{target}.dispatchEvent(new Event('{name}'))")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.servers import Server
 
-from .visit import Product, Tabs, Wire, connected, entry, open_room, publish, room, see, send
+from .visit import LOST, Product, Tabs, Wire, connected, entry, open_room, publish, room, see, send
 
 pytestmark = pytest.mark.browser
 
@@ -121,6 +121,59 @@ def test_a_refused_notification_is_answered_with_the_reason(server: Server, tabs
     assert entry(page, 45, "unheard").count() == 0
 
 
+def test_a_long_text_is_cut_and_shown_whole_on_demand(server: Server, tabs: Tabs) -> None:
+    page = connected(tabs.open(server.http + "/#rooms=51"), 51)
+    publish(server, 51, "short enough " * 30)
+    see(entry(page, 51, "short enough"))
+    assert room(page, 51).get_by_role("button", name="Show all").count() == 0
+
+    text = "🐎" * 500 + "the end"
+    publish(server, 51, text)
+    long = entry(page, 51, "🐎")
+    see(long, "🐎 …")
+    assert long.locator("p").inner_text() == "🐎" * 140 + " …"  # 280 of JavaScript's characters
+    button = long.get_by_role("button")
+    see(button, "Show all 1,007 characters")
+    assert button.get_attribute("aria-expanded") == "false"
+    button.focus()
+    page.keyboard.press("Enter")
+    see(long, "the end")
+    assert long.locator("p").inner_text() == text
+    see(button, "Show less")
+    assert button.get_attribute("aria-expanded") == "true"
+    page.keyboard.press("Enter")
+    see(button, "Show all")
+    assert "the end" not in long.inner_text()
+
+    publish(server, 51, {"lines": list(range(40))})
+    see(entry(page, 51, '"lines"').locator("pre"), "    3,\n…")
+    entry(page, 51, '"lines"').get_by_role("button", name="Show all").click()
+    see(entry(page, 51, '"lines"').locator("pre"), "    39\n  ]\n}")
+
+
+def test_what_the_server_says_reads_like_the_rest_of_the_page(tabs: Tabs, server: Server) -> None:
+    tabs.expected = "401|" + LOST
+    with Product(env={"ASGI_NOTIFY_PUBLISH_KEY": "open-sesame"}) as guarded:
+        page = connected(tabs.open(guarded.http + "/#rooms=42"), 42)
+        send(page, 42, "without a key")
+        answer = room(page, 42).get_by_role("status")
+        see(answer, re.compile(r"^[A-Z].+\.$"))
+    page = tabs.blank()
+    wire = Wire(page)
+    page.goto(server.http + "/#rooms=42")
+    connected(page, 42)
+    why = room(page, 42).locator(".why")
+    for said, shown in (
+        ("these are another user's notifications", "These are another user's notifications."),
+        ("user_42 cannot be watched here", "user_42 cannot be watched here."),  # a name
+        ("Who are you?", "Who are you?"),
+    ):
+        wire.connections[-1].close(code=4403, reason=said)
+        see(why, re.compile(f"^{re.escape(shown)}$"))
+        page.get_by_role("button", name="Reconnect room 42 now").click()
+        connected(page, 42)
+
+
 def test_the_key_is_asked_for_and_kept_for_the_tab(tabs: Tabs) -> None:
     tabs.expected = "401"
     with Product(env={"ASGI_NOTIFY_PUBLISH_KEY": "open-sesame"}) as server:
@@ -148,4 +201,4 @@ def test_the_key_is_asked_for_and_kept_for_the_tab(tabs: Tabs) -> None:
         room(page, 42).get_by_text("Send from a terminal").click()
         see(room(page, 42).locator("code"), "Bearer $ASGI_NOTIFY_PUBLISH_KEY")
         assert "sesame" not in page.content()
-        assert page.evaluate("localStorage.length") == 0
+        assert "sesame" not in page.evaluate("JSON.stringify({...localStorage})")

@@ -166,8 +166,8 @@ def test_a_stream_that_ends_comes_back_at_the_time_of_the_page_not_of_the_browse
     def take(route: "Route") -> None:
         nonlocal streams
         streams += 1
-        subscribed = {"type": "subscribed", "position": "aaaaaaaa-1", "recovered": streams > 1}
-        told = {"type": "notification", "id": f"aaaaaaaa-{streams + 1}", "data": f"no. {streams}"}
+        subscribed = {"type": "subscribed", "position": "aaaaaaaa-0", "recovered": streams > 1}
+        told = {"type": "notification", "id": f"aaaaaaaa-{streams}", "data": f"no. {streams}"}
         frames = [json.dumps({**frame, "group": "user_42"}) for frame in (subscribed, told)]
         body = "retry: 1\n\n" + "".join(f"data: {frame}\n\n" for frame in frames)
         route.fulfill(status=200, content_type="text/event-stream", body=body)

@@ -93,9 +93,16 @@ class Wire:
     """Stands where the server would, so that a test decides what a connection does.
 
     It welcomes every client, and lets it subscribe to every group.
+
+    Args:
+        page: whose WebSockets it takes; its clock stands still from now on.
+        stands: where its histories stand, as an offset; None where it has none.
+        reaches: the offset that they reach back to.
     """
 
-    def __init__(self, page: "Page") -> None:
+    def __init__(self, page: "Page", stands: int | None = 0, reaches: int = 0) -> None:
+        self.stands = stands
+        self.reaches = reaches
         self.connections: list[WebSocketRoute] = []
         self.heard: list[dict[str, Any]] = []
         stop_clock(page)
@@ -116,8 +123,17 @@ class Wire:
         frame = json.loads(text)
         self.heard.append(frame)
         if frame["type"] == "subscribe":
-            answer = {"position": frame.get("since", "aaaaaaaa-1"), "recovered": True}
-            self.send(**{**frame, "type": "subscribed", "replayed": 0, **answer})
+            self.send(**frame | {"type": "subscribed", "replayed": 0} | self._answer(frame))
+
+    def _answer(self, frame: dict[str, Any]) -> dict[str, Any]:
+        position = None if self.stands is None else f"aaaaaaaa-{self.stands}"
+        since = frame.get("since")
+        if since is None:
+            return {"position": position}
+        epoch, offset = since.split("-")
+        if self.stands is None or epoch != "aaaaaaaa" or int(offset) < self.reaches:
+            return {"position": position, "recovered": False}
+        return {"position": since, "recovered": True}
 
 
 def stop_clock(page: "Page") -> None:
