@@ -25,6 +25,7 @@ FLOORS: Mapping[str, float] = {
     "exceptions": 0,
     # pure: no await
     "asgi": 1,
+    "beside_django": 1,
     "codec": 1.1,
     "consumers.protocol": 1,
     "events.consumer": 1,

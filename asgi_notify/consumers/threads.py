@@ -13,6 +13,7 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
+from ..beside_django import close_old_connections
 from ..exceptions import MisuseError
 from ..sync import Home, failure_of, farewell_limiter, handler_limiter
 from ..types import Event, Message, Receive, Scope, Send
@@ -61,6 +62,7 @@ class SyncConsumer(Consumer[None]):
     def _run_handler(self, handler: Callable[[Message], Any], message: Message) -> None:
         self._handler_thread = get_ident()
         try:
+            close_old_connections()
             result = handler(message)
         except (SystemExit, KeyboardInterrupt) as error:
             # In the loop, they would end it. Python's documentation, "signal": the main
@@ -68,6 +70,7 @@ class SyncConsumer(Consumer[None]):
             raise failure_of(error) from error
         finally:
             self._handler_thread = None
+            close_old_connections()
         if inspect.iscoroutine(result):
             result.close()
             raise MisuseError(

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
+from .. import beside_django
 from ..asgi import refusal
 from ..exceptions import ConfigurationError, Forbidden
 from ..routing.base import as_app
@@ -25,7 +26,6 @@ logger = logging.getLogger("asgi_notify.middleware")
 # RFC 9110, section 9.2.1: these change nothing on the server.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")  # Django's, in debug mode
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _MAX_SHOWN = 200  # characters of what a client sent that an error or a log line repeats
 
@@ -152,8 +152,9 @@ class AllowedHostsOriginValidator(OriginValidator):
 
     Args:
         application: an ASGI app, a consumer class, or a router.
-        allowed_hosts: patterns without a scheme, such as Django's
-            ``ALLOWED_HOSTS``; localhost, 127.0.0.1 and [::1] where it is empty.
+        allowed_hosts: patterns without a scheme. May be left out beside a
+            configured Django: then they are its setting ``ALLOWED_HOSTS`` or,
+            where that is empty and ``DEBUG`` is on, the names of this machine.
 
     Raises:
         ConfigurationError: a pattern has a scheme or can never match, or there
@@ -164,13 +165,21 @@ class AllowedHostsOriginValidator(OriginValidator):
 
     def __init__(self, application: object, allowed_hosts: Iterable[str] | None = None) -> None:
         """Check the hosts and wrap the application."""
-        hosts = [] if allowed_hosts is None else _as_list(allowed_hosts, self._option)
+        if allowed_hosts is None:
+            self._option = "ALLOWED_HOSTS"
+            allowed_hosts = beside_django.allowed_hosts()
+        if allowed_hosts is None:
+            raise ConfigurationError(
+                "name the hosts: AllowedHostsOriginValidator(app, ['example.com']); they are "
+                "Django's ALLOWED_HOSTS only where Django is loaded and configured before this"
+            )
+        hosts = _as_list(allowed_hosts, self._option)
         for host in hosts:
             if isinstance(host, str) and "://" in host:
                 raise ConfigurationError(
                     f"{host!r} is no host: leave the scheme out, or use OriginValidator"
                 )
-        super().__init__(application, hosts or _LOCAL_HOSTS)
+        super().__init__(application, hosts)
 
 
 class SameOriginValidator(OriginValidator):
