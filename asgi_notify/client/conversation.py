@@ -8,7 +8,7 @@ from typing import Self
 import anyio
 
 from .errors import ServerUnavailable, WrongServer
-from .items import Frame, Gap, Notification, read_frame, seconds_of
+from .items import Frame, Gap, Notification, read_frame, seconds_of, text_of
 from .ledger import Delivery, Ledger
 from .subscription import Reader
 from .wire import Target, Wire
@@ -119,14 +119,16 @@ class Conversation:
         frame = read_frame(text)
         match frame:
             case None:
-                logger.warning("the server sent what is no frame: %.100r", text)
+                logger.warning("the server sent what cannot be read as a frame: %.100r", text)
+                for delivery in self._ledger.lose_sight():
+                    await self._deliver(delivery)
             case {"type": "ping"}:
                 self.post({"type": "pong"})
             case {"type": "going_away"}:
                 self.retry_after = seconds_of(frame, "retry_after")
             case {"type": "error", "code": "failed"}:
                 # Neither the subscriber's fault nor, it may be hoped, for long.
-                await self.wire.abort(f"the server failed: {frame.get('message')}")
+                await self.wire.abort(f"the server failed: {text_of(frame, 'message')}")
             case _:
                 await self._hand_over(frame)
 
@@ -137,11 +139,12 @@ class Conversation:
         for delivery in deliveries:
             await self._deliver(delivery)
         if frame["type"] == "subscribed":
-            for follower in self._ledger.live(str(frame.get("group"))):
+            for follower in self._ledger.live(text_of(frame, "group")):
                 if isinstance(follower, Reader):
                     follower.settle()
         elif frame["type"] == "error" and not deliveries:
-            logger.warning("the server answered %s: %s", frame.get("code"), frame.get("message"))
+            code, message = text_of(frame, "code"), text_of(frame, "message")
+            logger.warning("the server answered %s: %s", code, message)
 
     async def _deliver(self, delivery: Delivery) -> None:
         reader, item = delivery
@@ -161,8 +164,8 @@ async def _welcome(wire: Wire, url: str) -> Frame:
     frame = read_frame(text)
     if frame is None or frame["type"] != "welcome":
         raise WrongServer(f"the server at {url} did not begin with a welcome")
-    if frame.get("version") != 1:
-        raise WrongServer(
-            f"the server at {url} speaks version {frame.get('version')!r}, this client version 1"
-        )
+    version = frame.get("version")
+    if version != 1:
+        spoken = repr(version)[:20] if isinstance(version, int | float | str) else "of no number"
+        raise WrongServer(f"the server at {url} speaks version {spoken}, this client version 1")
     return frame

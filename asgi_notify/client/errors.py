@@ -59,10 +59,10 @@ def refusal(url: str, status: int, sentence: str) -> NotifyError:
     return _KINDS.get(status, ClientError)(f"{said}{way_out}")
 
 
-def refused_subscription(group: str, code: object, sentence: object) -> NotifyError:
+def refused_subscription(group: str, code: str, sentence: str) -> NotifyError:
     """The error of one subscription that the server refused."""
-    kind = _CODES.get(code, ClientError) if isinstance(code, str) else ClientError
-    return kind(f"{group!r} cannot be followed: {sentence}")
+    kind = _CODES.get(code, ClientError)
+    return kind(f"{group!r} cannot be followed: {sentence or 'the server does not say why'}")
 
 
 def sentence_of(body: bytes, otherwise: str) -> str:

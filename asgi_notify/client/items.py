@@ -7,7 +7,16 @@ from typing import Any, Literal, NamedTuple
 from ..exceptions import ClientError
 from ..positions import Position
 
-__all__ = ["Frame", "Gap", "Notification", "Status", "is_repeated", "read_frame", "seconds_of"]
+__all__ = [
+    "Frame",
+    "Gap",
+    "Notification",
+    "Status",
+    "is_repeated",
+    "read_frame",
+    "seconds_of",
+    "text_of",
+]
 
 Frame = dict[str, Any]
 """One JSON object of the protocol, from either side."""
@@ -28,8 +37,9 @@ class Gap(NamedTuple):
 
     group: str
     reason: str
-    """``full`` (this client read too slowly), ``expired`` (they waited too long), or
-    ``unrecovered`` (the connection was lost and the history does not reach back)."""
+    """``full`` (this client read too slowly), ``expired`` (they waited too long),
+    ``unrecovered`` (the connection was lost and the history does not reach back), or
+    ``unreadable`` (the server sent what this client cannot read, which may have been one)."""
     lost: int | None
     """How many are missing; None where nobody knows."""
 
@@ -45,7 +55,10 @@ class Status(NamedTuple):
 
 
 def read_frame(text: str | bytes) -> Frame | None:
-    """A frame of the server's, or None for what is none."""
+    """A frame of the server's, or None for what is none, or cannot be read.
+
+    Python reads some 960 lists and objects inside each other, and no more.
+    """
     try:
         frame = json.loads(text)
     except (ValueError, RecursionError):
@@ -59,7 +72,20 @@ def seconds_of(frame: Frame, key: str) -> float | None:
     value = frame.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    try:
+        seconds = float(value)
+    except OverflowError:  # a whole number of 400 digits
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def text_of(frame: Frame, key: str) -> str:
+    """A text that a frame has under a key; empty where it has none there.
+
+    Never anything else made a text: of what is nested deeply, Python cannot make one.
+    """
+    value = frame.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def is_repeated(id: str | None, position: str | None) -> bool:

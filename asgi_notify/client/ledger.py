@@ -9,7 +9,7 @@ from itertools import count
 
 from ..exceptions import NotifyError
 from .errors import refused_subscription
-from .items import Frame, Gap, Notification, is_repeated
+from .items import Frame, Gap, Notification, is_repeated, text_of
 
 __all__ = ["Delivery", "Follower", "Ledger"]
 
@@ -49,7 +49,7 @@ class Ledger:
     def follow(self, follower: Follower) -> Frame:
         """Take in a follower; returns the frame that asks for its group."""
         self._followers.setdefault(follower.group, []).append(follower)
-        return self._ask([follower])
+        return self._ask([follower], self._since(follower))
 
     def leave(self, follower: Follower) -> Frame | None:
         """Let a follower go; returns the frame to send if it was its group's last."""
@@ -86,6 +86,12 @@ class Ledger:
                 return list(self._refuse(frame)), []
         return [], []
 
+    def lose_sight(self) -> list[Delivery]:
+        """Something came that cannot be read: it may have been for any of those who are live."""
+        return [
+            (each, Gap(each.group, "unreadable", None)) for each in self.followers if each.is_live
+        ]
+
     def live(self, group: str) -> list[Follower]:
         """The followers of a group who are confirmed."""
         return [each for each in self._followers.get(group, []) if each.is_live]
@@ -116,60 +122,66 @@ class Ledger:
             follower.is_live, follower.was_live = True, False
             if missed:
                 told.append((follower, Gap(follower.group, "unrecovered", None)))
-        return told, self._ask_by_position(again)
+        return told, self._ask_by_position(again, is_second=True)
 
     def _lose(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
-        group, lost = frame.get("group"), frame.get("lost")
-        if not isinstance(group, str):
-            return [], []
+        group, lost = text_of(frame, "group"), frame.get("lost")
         followers = self.live(group)
         # Where there is a history, it may still hold what did not fit on the way.
         again = [each for each in followers if each.position is not None]
         for follower in again:
             follower.is_live, follower.was_live = False, True
-        gap = Gap(group, str(frame.get("reason")), lost if isinstance(lost, int) else None)
+        gap = Gap(group, text_of(frame, "reason"), lost if type(lost) is int else None)
         told: list[Delivery] = [(each, gap) for each in followers if each.position is None]
         return told, self._ask_by_position(again)
 
     def _refuse(self, frame: Frame) -> Iterator[Delivery]:
         _, followers = self._answered(frame)
-        group = frame.get("group")
-        is_about_all = frame.get("ref") is None and frame.get("code") != "not_subscribed"
-        if is_about_all and isinstance(group, str):
-            followers = list(self._followers.get(group, []))
+        code, message = text_of(frame, "code"), text_of(frame, "message")
+        if frame.get("ref") is None and code != "not_subscribed":  # it is about all of the group
+            followers = list(self._followers.get(text_of(frame, "group"), []))
         for follower in followers:
             self.leave(follower)
-            message = frame.get("message")
-            yield follower, refused_subscription(follower.group, frame.get("code"), message)
+            yield follower, refused_subscription(follower.group, code, message)
 
     def _answered(self, frame: Frame) -> tuple[str | None, list[Follower]]:
         """The position that this is the answer to, and for whom, without those who left."""
         ref = frame.get("ref")
-        since, asked = self._asked.pop(ref, (None, [])) if isinstance(ref, int) else (None, [])
+        since, asked = self._asked.pop(ref, (None, [])) if type(ref) is int else (None, [])
         return since, [each for each in asked if each in self._followers.get(each.group, [])]
 
-    def _ask_by_position(self, followers: list[Follower]) -> list[Frame]:
+    def _ask_by_position(
+        self, followers: list[Follower], *, is_second: bool = False
+    ) -> list[Frame]:
         """Ask once for those whose question is the same."""
         places: dict[tuple[str | None, bool], list[Follower]] = {}
         for follower in followers:
-            places.setdefault((self._since(follower), follower.was_live), []).append(follower)
-        return [self._ask(together) for together in places.values()]
+            place = self._since(follower, is_second), follower.was_live
+            places.setdefault(place, []).append(follower)
+        return [self._ask(together, since) for (since, _), together in places.items()]
 
-    def _ask(self, followers: list[Follower]) -> Frame:
-        ref, first = next(self._refs), followers[0]
-        since = self._since(first)
+    def _ask(self, followers: list[Follower], since: str | None) -> Frame:
+        ref = next(self._refs)
         self._asked[ref] = since, followers
-        frame: Frame = {"type": "subscribe", "group": first.group, "ref": ref}
+        frame: Frame = {"type": "subscribe", "group": followers[0].group, "ref": ref}
         return frame if since is None else {**frame, "since": since}
 
-    def _since(self, follower: Follower) -> str | None:
-        """What to ask for: nothing later than what another who waits for an answer needs.
+    def _since(self, follower: Follower, is_second: bool = False) -> str | None:
+        """What to ask for: nothing later than what another of the group still needs.
 
-        A connection stands at one place in a group. Asked for a later one, the
-        server would not send any more what it still owes the other.
+        A connection stands at one place in a group. What the server owes the
+        others it sends in any case, if it keeps the protocol to the letter. Asked
+        from here, one that replaces what waits by what it is asked for does so, too.
+
+        Args:
+            follower: who asks.
+            is_second: whether the server has answered already that it cannot go
+                back so far, so that those who are live and get the rest in any case
+                must not be asked for again.
         """
         since = follower.position
         for other in self._followers.get(follower.group, []):
-            if not other.is_live and is_repeated(other.position, since):
+            is_asked_for = not (is_second and other.is_live)
+            if is_asked_for and is_repeated(other.position, since):
                 since = other.position
         return since

@@ -533,9 +533,90 @@ async def test_frames_that_it_does_not_know_do_no_harm(caplog: pytest.LogCapture
         await peer.ends()
 
     async with fake_server(script) as server, connect(server.url) as client:
-        assert await read(client, 1) == [at(1)]
-    assert "the server sent what is no frame: b'no JSON'" in caplog.messages
+        assert await read(client, 2) == [Gap("user_42", "unreadable", None), at(1)]
+    assert "the server sent what cannot be read as a frame: b'no JSON'" in caplog.messages
     assert "the server answered sparkle: a new one" in caplog.messages
+
+
+DEEP = f"{'[' * 5000}{']' * 5000}"
+
+
+@pytest.mark.parametrize("text", [f'{{"type": "notification", "data": {DEEP}}}', "no JSON"])
+async def test_what_cannot_be_read_is_told_as_a_gap_in_its_place(text: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.subscribe(at(0))
+        await peer.notify(at(1))
+        await peer.say(text)
+        await peer.notify(at(3))
+        await peer.ends()
+
+    got: list[object] = []
+    async with (
+        fake_server(script) as server,
+        connect(server.url) as client,
+        client.subscribe("user_42", on_gap=got.append) as notifications,
+    ):
+        while at(3) not in got:
+            got.append((await anext(notifications)).id)
+    assert got == [at(1), Gap("user_42", "unreadable", None), at(3)]
+
+
+KEYS = ["ref", "position", "id", "message", "code", "reason", "lost", "retry_after", "recovered"]
+
+
+@pytest.mark.parametrize(
+    "value", [f"{'[' * 900}{']' * 900}", "1" * 400, "-1", "1e400", '{"a": 1}', "true", '"\\ud800"']
+)
+async def test_no_value_that_a_hostile_server_sends_ends_the_client(
+    value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.subscribe(at(0))
+        for kind in "gap", "error", "notification", "subscribed", "going_away", "pong":
+            await peer.say(f'{{"type": "{kind}", "group": {value}, "data": {value}}}')
+            for key in KEYS:
+                await peer.say(f'{{"type": "{kind}", "group": "a", "{key}": {value}}}')
+        for key in "version", "ping_interval":
+            await peer.say(f'{{"type": "welcome", "{key}": {value}}}')
+        await peer.notify(at(1))
+        await peer.ends()
+
+    async with fake_server(script) as server, connect(server.url) as client:
+        assert await read(client, 1) == [at(1)]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("value", [f"{'[' * 900}{']' * 900}", "1" * 400, "null"])
+async def test_whatever_a_hostile_server_says_to_a_subscriber_the_client_goes_on(
+    value: str,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        ask = await peer.subscribe(None)
+        for key in "id", "data", "new":
+            await peer.say(f'{{"type": "notification", "group": "user_42", "{key}": {value}}}')
+        for key in "lost", "reason", "new":
+            await peer.say(f'{{"type": "gap", "group": "user_42", "{key}": {value}}}')
+        for key in "position", "recovered", "replayed":
+            frame = f'{{"type": "subscribed", "ref": {ask["ref"]}, "{key}": {value}}}'
+            await peer.say(frame)
+        await peer.notify("end")
+        ref = (await peer.expect("subscribe"))["ref"]
+        await peer.say(f'{{"type": "error", "ref": {ref}, "message": {value}, "code": {value}}}')
+        await peer.ends()
+
+    async with (
+        fake_server(script) as server,
+        connect(server.url) as client,
+        client.subscribe("user_42", on_gap=lambda gap: None) as notifications,
+    ):
+        while (await anext(notifications)).id != "end":
+            pass
+        with pytest.raises(ClientError, match="cannot be followed"):
+            async with client.subscribe("user_43"):
+                pass
 
 
 async def test_without_a_server_entering_fails_at_once() -> None:

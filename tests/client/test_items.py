@@ -6,7 +6,7 @@ from asgi_notify import ClientError, ConfigurationError, Forbidden, NoRouteFound
 from asgi_notify.client import ServerUnavailable, WrongServer
 from asgi_notify.client.address import websocket_url
 from asgi_notify.client.errors import refusal, refused_subscription, sentence_of
-from asgi_notify.client.items import is_repeated, read_frame, seconds_of
+from asgi_notify.client.items import is_repeated, read_frame, seconds_of, text_of
 
 
 @pytest.mark.parametrize("text", ["", "hello", "1", "[]", "{}", '{"type": 1}', "[" * 100_000])
@@ -18,10 +18,21 @@ def test_a_frame_is_an_object_with_a_type() -> None:
     assert read_frame(b'{"type": "ping", "new": 1}') == {"type": "ping", "new": 1}
 
 
-@pytest.mark.parametrize("value", [None, "1", True, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [None, "1", True, -1, float("nan"), float("inf"), 10**400])
 def test_seconds_that_nobody_can_wait_are_none(value: object) -> None:
     assert seconds_of({"retry_after": value}, "retry_after") is None
     assert seconds_of({"retry_after": 2}, "retry_after") == 2.0
+    assert seconds_of({"retry_after": 0}, "retry_after") == 0.0
+
+
+def test_what_is_no_text_is_an_empty_one() -> None:
+    frame = {"message": "no", "code": [[]], "group": 1}
+    assert [text_of(frame, key) for key in ("message", "code", "group", "ref")] == [
+        "no",
+        "",
+        "",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -73,16 +84,16 @@ def test_a_status_tells_whether_to_come_again(status: int, kind: type[Exception]
         ("not_found", NoRouteFound),
         ("bad_request", ClientError),
         ("too_many", ClientError),
-        (None, ClientError),
-        ([], ClientError),
+        ("", ClientError),
     ],
 )
 def test_a_subscription_is_refused_by_the_code_of_the_error(
-    code: object, kind: type[Exception]
+    code: str, kind: type[Exception]
 ) -> None:
     error = refused_subscription("user_42", code, "not yours")
     assert type(error) is kind
     assert str(error) == "'user_42' cannot be followed: not yours"
+    assert "does not say why" in str(refused_subscription("user_42", code, ""))
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}"])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asgi_notify import Forbidden, NotifyError
@@ -82,7 +82,20 @@ def test_no_question_skips_what_another_still_waits_for() -> None:
     for ask in first, second:
         ledger.take(confirmed(ask, at(2), recovered=True))
     assert ledger.take(notified(at(7)))[0] == [(early, Notification("a", at(7), at(7)))]
-    assert wanted([ledger.follow(Follower("a", at(9)))]) == [("a", at(9))]
+    assert wanted([ledger.follow(Follower("a", at(5)))]) == [("a", at(5))]
+
+
+def test_no_question_skips_what_another_who_is_confirmed_has_not_had_yet() -> None:
+    ledger, early, late = Ledger(), Follower("a", at(2)), Follower("a", at(7))
+    first, _ = ledger.follow(early), ledger.follow(late)
+    ledger.take(confirmed(first, at(2), recovered=True))
+    ask = ledger.follow(Follower("a", at(7)))
+    assert wanted([ask]) == [("a", at(2))]
+    # Where the history is gone that far, each asks for what it needs itself.
+    told, again = ledger.take(confirmed(ask, at(2), recovered=False))
+    assert (told, wanted(again)) == ([], [("a", at(7))])
+    ledger.take(notified(at(3)))
+    assert wanted([ledger.follow(Follower("a", at(7)))]) == [("a", at(3))]
 
 
 def test_a_group_that_was_left_before_its_refusal_came_can_be_asked_for_again() -> None:
@@ -320,7 +333,13 @@ class BusyServer(Server):
             self.waiting[-1] = replayed
 
 
+# Three who share a connection: the third asks when the first is confirmed, and has had
+# nothing yet of what waits for it.
+THREE = ["publish", "publish", 0, 1, "handle", "read", 1, "handle", "handle", "handle"]
+
+
 @settings(max_examples=300, deadline=None)
+@example(THREE)
 @given(
     st.lists(
         st.one_of(
