@@ -5,6 +5,7 @@
 #   REQUIRE=browser make test                        fail, not skip, without Chromium, node or tsc
 #   make bench ARGS=--quick                          a look at the speed, rather than a result
 #   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
+#   make hostile ARGS="--server plain pings headers" what two of the clients cost plain uvicorn
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types format quick slow soak bench screenshot clean
+.PHONY: help run test lint types format quick slow soak hostile bench screenshot clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -48,6 +49,9 @@ slow: $(VENV)/.dev ## run only the tests that take seconds
 
 soak: $(VENV)/.dev ## cut connections and kill servers for minutes, and see that nothing is lost
 	"$(BIN)/python" -m tests.chaos $(ARGS)
+
+hostile: $(VENV)/.dev ## let hostile clients loose on a server for minutes, and see what each costs it
+	"$(BIN)/python" -m tests.hostile $(ARGS)
 
 bench: $(BENCH)/.bench ## measure the speed beside that of peers, in some ten minutes
 	"$(BENCH)/bin/python" -m benchmarks $(ARGS)

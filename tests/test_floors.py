@@ -61,6 +61,7 @@ FLOORS: Mapping[str, float] = {
     "routing.entries": 2,
     "events.routes": 2,
     "testing.*": 2,
+    "uvicorn": 2,
     # engines, routers
     "client.backoff": 1,
     "client.address": 1,
@@ -116,6 +117,7 @@ EXTRAS: Mapping[str, Collection[str]] = {
     "client.wire": {"websockets"},
     "cli.serve": {"click", "uvicorn"},
     "testing.background": {"trio"},  # where a test runs on it
+    "uvicorn": {"uvicorn", "websockets"},
 }
 
 ROOMS = {"cli", "demo", "testing"}  # several files that are one room, and import each other

@@ -38,3 +38,7 @@ def test_bench_has_an_environment_of_its_own_and_takes_arguments() -> None:
 
 def test_soak_takes_arguments() -> None:
     assert "-m tests.chaos --minutes 60" in make("--dry-run", "soak", "ARGS=--minutes 60")
+
+
+def test_hostile_takes_arguments() -> None:
+    assert "-m tests.hostile --server plain" in make("--dry-run", "hostile", "ARGS=--server plain")

@@ -31,8 +31,8 @@ SHUTDOWN_TIMEOUT = 10
 # The settings of uvicorn for whatever is served: docs/deployment.md has the figures.
 UVICORN: Mapping[str, Any] = {
     "loop": "auto",  # uvloop, where it is installed: not on Windows, not on PyPy
-    "http": "auto",  # httptools, where it is installed
-    "ws": "websockets-sansio",
+    "http": "asgi_notify.uvicorn:HttpProtocol",  # on httptools, where it is installed
+    "ws": "asgi_notify.uvicorn:WebSocketProtocol",
     "ws_per_message_deflate": False,
     "ws_ping_interval": 20.0,  # seconds; many proxies give up what was silent for 60
     "ws_ping_timeout": 20.0,  # seconds

@@ -29,6 +29,7 @@ from asgi_notify.app import application
 from asgi_notify.cli.serve import UVICORN, make_served
 from asgi_notify.layers import registry
 from asgi_notify.settings import Settings
+from asgi_notify.uvicorn import HttpProtocol, WebSocketProtocol
 from tests.cli.conftest import Run
 from tests.http2 import Certificate
 from tests.servers import ROOT, Server, is_answered
@@ -192,8 +193,8 @@ def test_the_packages_own_log_follows_the_level(run: Run, served: dict[str, Any]
     ("setting", "value"),
     [
         ("loop", "auto"),
-        ("http", "auto"),
-        ("ws", "websockets-sansio"),
+        ("http", "asgi_notify.uvicorn:HttpProtocol"),
+        ("ws", "asgi_notify.uvicorn:WebSocketProtocol"),
         ("ws_per_message_deflate", False),
         ("ws_ping_interval", 20),
         ("ws_ping_timeout", 20),
@@ -225,8 +226,10 @@ def test_it_runs_the_faster_loop_and_parser_that_the_extra_brings(
     run("serve")
     config = uvicorn.Config(**served | {"log_config": None})  # the tests' own logging stays
     config.load()
-    assert config.http_protocol_class is HttpToolsProtocol
-    assert config.ws_protocol_class is WebSocketsSansIOProtocol
+    assert config.http_protocol_class is HttpProtocol
+    assert issubclass(HttpProtocol, HttpToolsProtocol)
+    assert config.ws_protocol_class is WebSocketProtocol
+    assert issubclass(WebSocketProtocol, WebSocketsSansIOProtocol)
     uvloop = pytest.importorskip("uvloop", reason="there is none for this Python or system")
     assert config.get_loop_factory() is uvloop.new_event_loop
 
