@@ -128,6 +128,7 @@ class Connection(Outlet):
                         self._end = event
                     self._leave()
                 await self.mailbox.put_event(event)
+                del event  # what it carries may be large, and the next may not come for days
                 if is_last:
                     return
 

@@ -32,6 +32,7 @@ class _Http(Consumer[Done], Generic[Done]):
     helpers: ClassVar[frozenset[str]] = frozenset(
         {"disconnect", "handle", "push", "send_body", "send_headers", "send_response"}
     )
+    _reads_body: ClassVar[bool] = True  # else handle() is given none, and nothing is kept of it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -91,13 +92,16 @@ class _Http(Consumer[Done], Generic[Done]):
     def http_request(self, message: Event) -> Done:
         """Gather the body, and call ``handle`` when it is there."""
         part = message.get("body", b"")
-        self.body.append(part)
         self._body_size += len(part)
+        if self._reads_body:
+            self.body.append(part)
         if self._body_size > self.max_body_size:
             raise TooLarge(f"the body is over the limit of {self.max_body_size} bytes")
         if message.get("more_body", False):
             return self._emit()
-        return self.handle(b"".join(self.body))
+        # A response may go on for days: from here on, handle() alone holds the body.
+        body, self.body = b"".join(self.body), []
+        return self.handle(body)
 
     def http_disconnect(self, message: Event) -> Done:
         """Handle the end of the request."""

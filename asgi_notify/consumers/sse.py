@@ -24,7 +24,8 @@ class AsyncSseConsumer(AsyncHttpConsumer):
     ``connect`` joins groups; the handlers of their messages call `send_event`.
     The stream goes on until the client leaves, or until `send_body` completes
     it; a browser comes back from either by itself. ``disconnect`` runs once if
-    ``connect`` was called. A method other than GET is answered 405.
+    ``connect`` was called. A method other than GET is answered 405. A body means
+    nothing in a GET: it is dropped, or answered 413 where it is over `max_body_size`.
 
     Attributes:
         last_event_id: the id of the last event that the client has got in an
@@ -42,6 +43,7 @@ class AsyncSseConsumer(AsyncHttpConsumer):
 
     last_event_id: str | None = None
 
+    _reads_body = False
     _tasks: TaskGroup  # ends with the connection
     _has_begun = False  # connect was called
     _has_written = False  # an event or a comment was sent
