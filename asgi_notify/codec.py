@@ -1,8 +1,13 @@
-"""How a message becomes bytes and back, and why it is read-only in between."""
+"""How a message becomes bytes and back, and why it is read-only in between.
+
+What can travel between processes, a client can be given as well: `plain` spells it
+in JSON, one way, in the form that other programs expect.
+"""
 
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, NoReturn
@@ -12,7 +17,7 @@ from .exceptions import InvalidMessage
 from .positions import Position
 from .types import Message
 
-__all__ = ["FrozenMessage", "decode", "encode", "stamped"]
+__all__ = ["FrozenMessage", "decode", "encode", "plain", "stamped"]
 
 
 class FrozenMessage(dict[str, Any]):
@@ -93,7 +98,8 @@ def encode(message: Message) -> bytes:
     """The message as JSON in UTF-8.
 
     Takes what JSON takes (tuples become lists), and bytes, dates, times, time
-    differences, decimals and UUIDs, all of which `decode` gives back.
+    differences, decimals and UUIDs, all of which `decode` gives back. A
+    dataclass comes back as a dict of its fields.
 
     Raises:
         InvalidMessage: it holds anything else; the sentence says where.
@@ -111,6 +117,41 @@ def decode(data: bytes) -> FrozenMessage:
     return FrozenMessage(json.loads(data, object_hook=_restore))
 
 
+def plain(value: object) -> object:
+    """What JSON spells for a value that it lacks: to be the ``default`` of its encoders.
+
+    ISO 8601 for a date, a time or both; seconds for a time difference; text for a
+    decimal or a UUID; base64 for bytes; an object for a dataclass or any mapping.
+
+    Raises:
+        TypeError: it is anything else.
+    """
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal | UUID):
+        return str(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if _is_dataclass(value):
+        return _fields(value)
+    raise TypeError(
+        f"a {type(value).__name__} has no spelling in JSON; send text, numbers, dates, UUIDs, "
+        "dataclasses, lists or dicts of these"
+    )
+
+
+def _is_dataclass(value: object) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _fields(value: Any) -> dict[str, object]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
 def _plain(value: object, place: str) -> object:
     if value is None or isinstance(value, str | int | float):
         return value
@@ -121,13 +162,15 @@ def _plain(value: object, place: str) -> object:
     if type(value) in _SPELL:
         kind, spell = _SPELL[type(value)]
         return {_MARK: [kind, spell(value)]}
+    if _is_dataclass(value):
+        return _plain_mapping(_fields(value), place)
     raise InvalidMessage(
         f"{place} is a {type(value).__name__}, which cannot travel between processes; "
-        "send text, numbers, bytes, dates, UUIDs, lists or dicts of these"
+        "send text, numbers, bytes, dates, UUIDs, dataclasses, lists or dicts of these"
     )
 
 
-def _plain_mapping(value: Mapping[object, object], place: str) -> object:
+def _plain_mapping(value: Mapping[Any, object], place: str) -> object:
     plain: dict[str, object] = {}
     for key, item in value.items():
         if not isinstance(key, str):

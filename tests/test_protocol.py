@@ -105,7 +105,7 @@ def test_the_answer_to_a_poll_holds_frames() -> None:
     assert check(frames.answer([], None), "answer") == {"frames": [], "position": None}
 
 
-@pytest.mark.parametrize("data", [{1, 2}, date(2026, 1, 1), float("nan"), {"a": b"x"}, {(1,): 1}])
+@pytest.mark.parametrize("data", [{1, 2}, object(), float("nan"), {"a": date}, {(1,): 1}])
 def test_data_that_no_json_spells_is_refused(data: object) -> None:
     with pytest.raises(InvalidMessage, match="cannot be sent as JSON"):
         frames.notification("g", None, data)

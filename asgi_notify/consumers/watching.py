@@ -1,15 +1,15 @@
 """Whose notifications a client gets, from where on, and how they read; not how they travel."""
 
-import json
 import logging
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
+from json import JSONEncoder
 from random import uniform
 from typing import Any, ClassVar
 
 from ..asgi import query_value
-from ..codec import FrozenMessage
+from ..codec import FrozenMessage, plain
 from ..exceptions import Forbidden, InvalidMessage, InvalidName, LayerClosed, NoRouteFound
 from ..layers.results import Joined
 from ..names import require_group_name
@@ -25,6 +25,9 @@ __all__ = ["Notifications", "as_text", "room_group", "since_of"]
 logger = logging.getLogger("asgi_notify.notifications")
 
 _OF_A_USER = re.compile(r"user_(0|[1-9][0-9]*)")
+
+# Made once: json.dumps with options of its own makes an encoder at each call.
+_spell = JSONEncoder(allow_nan=False, default=plain).encode
 
 _frames = frames.Frames()  # of the whole process: a message is spelled once
 
@@ -44,12 +47,14 @@ def room_group(room_name: object) -> str:
 def as_text(data: object) -> str:
     """The text frame that carries a notification's data: text as it is, anything else as JSON.
 
+    What JSON lacks is spelled as `plain` says.
+
     Raises:
         InvalidMessage: no frame can carry it.
     """
     try:
         if not isinstance(data, str):
-            return json.dumps(data, allow_nan=False)
+            return _spell(data)
         if not data.isascii():
             data.encode()  # half of a surrogate pair, which JSON may spell, is no text
     except (TypeError, ValueError, RecursionError) as error:

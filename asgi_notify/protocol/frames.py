@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from json import JSONEncoder
 from typing import Literal
 
-from ..codec import FrozenMessage
+from ..codec import FrozenMessage, plain
 from ..exceptions import (
     ClientError,
     DenyConnection,
@@ -61,7 +61,7 @@ Ref = str | int | float | None
 """What a client marks a request with, to know its answer by; None where it does not."""
 
 # Made once: json.dumps with options of its own makes an encoder at each call.
-_spell = JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_spell = JSONEncoder(allow_nan=False, separators=(",", ":"), default=plain).encode
 
 
 def welcome(
@@ -120,7 +120,7 @@ def notification(group: str | None, position: Position | None, data: object) -> 
     Args:
         group: that it was sent to; None where it was sent to this connection alone.
         position: its id; None where the group has no history.
-        data: whatever JSON can spell.
+        data: whatever JSON can spell, with `plain` for what it lacks.
 
     Raises:
         InvalidMessage: JSON cannot spell the data.
