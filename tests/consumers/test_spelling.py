@@ -108,11 +108,10 @@ async def stream(app: Any) -> AsyncIterator[Read]:
 async def poll(app: Any) -> AsyncIterator[Read]:
     async with HttpCommunicator(app, "GET", "/http/7/") as client:
         await client.send_input({"type": "http.request"})
-        assert await client.receive_nothing(0.01)
         client.sent_request = True
 
         async def read() -> Any:
-            [text] = json.loads((await client.get_response())["body"])["notifications"]
+            [text] = json.loads((await client.get_response(10))["body"])["notifications"]
             return json.loads(text)
 
         yield read
@@ -132,6 +131,7 @@ async def test_clients_read_what_json_lacks_in_the_usual_form(
     transport: Any, data: object, expected: object, layer: InMemoryChannelLayer
 ) -> None:
     async with transport(app) as read:
+        await until(lambda: bool(list(layer.hub.members("user_7"))))
         await layer.group_send("user_7", {"type": "send.notification", "data": data})
         assert await read() == expected
 
