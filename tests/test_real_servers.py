@@ -328,3 +328,19 @@ def test_a_client_that_answers_at_once_lives_through_many_pings() -> None:
             if json.loads(socket.recv(10))["type"] == "ping":
                 pings += 1
                 socket.send('{"type": "pong"}')
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_default_application_answers_only_the_names_it_has_on_this_machine(kind: str) -> None:
+    env = {"ASGI_NOTIFY_ALLOWED_HOSTS": "shop.example"}
+    hosts = ["localhost", "shop.example:8000", "evil.example:8000", "192.0.2.1"]
+
+    def ask(server: Server) -> list[int]:
+        room = f"{server.http}/notifications/42/?timeout=0"
+        headers = [{"host": host, "origin": f"http://{host}"} for host in hosts]
+        return [httpx.get(room, headers=one, timeout=WAIT).status_code for one in headers]
+
+    with Server(kind, "asgi_notify.app:application") as server:
+        assert ask(server) == [200, 403, 403, 403]
+    with Server(kind, "asgi_notify.app:application", env=env) as server:
+        assert ask(server) == [200, 200, 403, 403]

@@ -193,8 +193,8 @@ class SameOriginValidator(OriginValidator):
 
     The Host header is believed. Where the server is found by any name, a page
     can point its own name at it (DNS rebinding) and be its own: to keep that
-    out, name the hosts with `AllowedHostsOriginValidator`, or have a proxy
-    check them. For the rest see `OriginValidator`.
+    out, put a `HostValidator` in front, or have a proxy check the host. For
+    the rest see `OriginValidator`.
 
     Args:
         application: an ASGI app, a consumer class, or a router.
