@@ -107,6 +107,7 @@ async def test_any_json_data_is_carried(body: bytes, frame: str) -> None:
         (b'{"data": ', "no JSON"),
         (b'{"data": "\xff"}', "no JSON"),
         (b"[" * 30_000, "no JSON"),
+        (b'{"data": ' + b"[" * 101 + b"]" * 101 + b"}", "more than 100 levels deep"),
         (b'{"data": ' + b"1" * 10_000 + b"}", "no JSON"),
         (b"[]", "no 'data'"),
         (b'"data"', "no 'data'"),

@@ -53,13 +53,14 @@ def as_text(data: object) -> str:
         InvalidMessage: no frame can carry it.
     """
     try:
-        if not isinstance(data, str):
-            return _spell(data)
-        if not data.isascii():
-            data.encode()  # half of a surrogate pair, which JSON may spell, is no text
+        text = data if isinstance(data, str) else _spell(data)
+        if not text.isascii():
+            text.encode()  # half of a surrogate pair, which JSON may spell, is no text
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMessage(f"its data cannot be sent as text or JSON: {error}") from error
-    return data
+    if text is not data:
+        frames.require_shallow(text)
+    return text
 
 
 class Notifications(AsyncConsumer):

@@ -4,9 +4,10 @@ Each is one JSON object with a ``"type"``. What they mean is told in
 ``docs/protocol.md``, and their shapes in ``schema.json`` beside this file.
 """
 
+import json
 from collections.abc import Iterable
 from json import JSONEncoder
-from typing import Literal
+from typing import Any, Literal
 
 from ..codec import FrozenMessage, plain
 from ..exceptions import (
@@ -21,6 +22,7 @@ from ..exceptions import (
 from ..positions import Position
 
 __all__ = [
+    "MAX_DEPTH",
     "PROTOCOL",
     "ErrorCode",
     "Frames",
@@ -33,6 +35,7 @@ __all__ = [
     "notification",
     "ping",
     "pong",
+    "require_shallow",
     "subscribed",
     "unsubscribed",
     "welcome",
@@ -42,6 +45,7 @@ PROTOCOL = "asgi-notify.v1"
 """The name of the WebSocket subprotocol, and of ``?protocol=`` over HTTP."""
 
 VERSION = 1
+MAX_DEPTH = 100  # lists and objects inside each other; many readers of JSON stop at 128
 MEMORY = 4 * 1024 * 1024  # characters of frames; thousands of usual ones
 
 ErrorCode = Literal[
@@ -120,16 +124,52 @@ def notification(group: str | None, position: Position | None, data: object) -> 
     Args:
         group: that it was sent to; None where it was sent to this connection alone.
         position: its id; None where the group has no history.
-        data: whatever JSON can spell, with `plain` for what it lacks.
+        data: whatever JSON can spell, with `plain` for what it lacks, at most `MAX_DEPTH`
+            levels deep.
 
     Raises:
-        InvalidMessage: JSON cannot spell the data.
+        InvalidMessage: JSON cannot spell the data, or it is too deep.
     """
     frame = {"type": "notification", "group": group, "id": _id(position), "data": data}
     try:
-        return _spell(frame)
+        text = _spell(frame)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMessage(f"its data cannot be sent as JSON: {error}") from error
+    require_shallow(text, MAX_DEPTH + 1)
+    return text
+
+
+def require_shallow(text: str, levels: int = MAX_DEPTH) -> None:
+    """Refuse what a client may be unable to read: what one Python spells another may not read.
+
+    Args:
+        text: data, spelled as JSON.
+        levels: how many lists and objects may be inside each other.
+
+    Raises:
+        InvalidMessage: there are more.
+    """
+    # Fast path: with so few brackets it is not, and counting them costs next to nothing.
+    if text.count("[") + text.count("{") <= levels:
+        return
+    try:
+        nests = _nests([json.loads(text)])
+        for _ in range(levels):
+            nests = [deeper for nest in nests for deeper in _nests(nest)]
+    except RecursionError:
+        pass  # it is much deeper
+    else:
+        if not nests:
+            return
+    raise InvalidMessage(
+        f"its data is nested more than {MAX_DEPTH} levels deep, which not every client can read"
+    )
+
+
+def _nests(nest: list[Any] | dict[str, Any]) -> list[list[Any] | dict[str, Any]]:
+    """The lists and objects one level below one."""
+    items = nest.values() if isinstance(nest, dict) else nest
+    return [item for item in items if isinstance(item, list | dict)]
 
 
 def gap(group: str, reason: str, lost: int | None) -> str:

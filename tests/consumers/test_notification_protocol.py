@@ -239,6 +239,34 @@ async def test_a_bad_request_is_answered_and_the_connection_goes_on(
         assert await client.data(1) == ["hello"]
 
 
+VALUES = {
+    "too deep": "[" * 8000 + "]" * 8000,
+    "deep": "[" * 900 + "]" * 900,
+    "digits": "1" * 4000,
+    "more digits": "1" * 5000,
+    "infinite": "1e999",
+    "half a pair": '"\\ud800"',
+    "zero": '"\\u0000"',
+}
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("key", ["type", "group", "since", "ref", "new"])
+async def test_no_frame_of_a_hostile_client_does_any_harm(
+    key: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Client(app) as client:
+        await client.welcome()
+        for kind in "subscribe", "unsubscribe", "ping", "sparkle":
+            frame = {"type": f'"{kind}"', "group": '"user_1"', key: value}
+            content = ", ".join(f'"{name}": {value}' for name, value in frame.items())
+            await client.send_to(f"{{{content}}}"[: 16 * 1024])
+            assert (await client.frame())["type"] in ("error", "pong", "subscribed", "unsubscribed")
+        await client.say(type="ping", ref="last")
+        assert (await client.expect("pong"))["ref"] == "last"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_a_frame_over_16_kib_closes_with_1009() -> None:
     async with Client(app) as client:
         await client.welcome()
@@ -542,7 +570,31 @@ async def test_what_is_sent_to_the_connection_alone_is_brought(layer: InMemoryCh
         }  # fmt: skip
 
 
-@pytest.mark.parametrize("message", [{}, {"data": {1}}, {"data": float("inf")}])
+def nested(depth: int) -> object:
+    """A list in a list in an object, and so on."""
+    data: object = "bottom"
+    for level in range(depth):
+        data = [data, level] if level % 2 else {"one": 1, "deeper": data}
+    return data
+
+
+async def test_the_deepest_data_that_may_be_sent_arrives(layer: InMemoryChannelLayer) -> None:
+    async with (
+        Client(app, "/notifications/1/") as client,
+        connected(app, "/notifications/1/") as plain,
+    ):
+        await client.welcome()
+        await client.expect("subscribed")
+        for data in nested(100), [{}] * 1000, "[" * 1000:
+            await publish(layer, "user_1", data)
+            assert await client.data(1) == [data]
+            text = await plain.receive_from()
+            assert (text if isinstance(data, str) else json.loads(str(text))) == data
+
+
+@pytest.mark.parametrize(
+    "message", [{}, {"data": {1}}, {"data": float("inf")}, {"data": nested(101)}]
+)
 async def test_what_no_frame_can_carry_is_passed_over(
     message: Message, layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
