@@ -40,6 +40,7 @@ FLOORS: Mapping[str, float] = {
     "routing.base": 1,
     "routing.patterns": 1,
     "settings": 1,
+    "spelling": 1.2,
     "sse": 1,
     # waiting: anyio enters
     "sync": 2,

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from asgi_notify.codec import FrozenMessage, stamped
 from asgi_notify.exceptions import (
     ChannelFull,
     DenyConnection,
@@ -131,57 +130,6 @@ def test_the_codes_of_errors_are_those_of_the_schema() -> None:
 )
 def test_what_a_failure_is_called(failure: Exception, code: str) -> None:
     assert frames.error_code(failure) == code
-
-
-# Spelled once for all.
-
-
-def notified(number: int, group: str = "g", data: object = None) -> FrozenMessage:
-    return stamped({"type": "send.notification", "data": data}, group, Position("a" * 8, number))
-
-
-def test_a_message_is_spelled_once_for_all_who_get_it() -> None:
-    spelled = frames.Frames()
-    message = notified(1, data={"a": 1})
-    first = spelled.notification(message)
-    assert check(first)["id"] == "aaaaaaaa-1"
-    assert spelled.notification(message) is first
-
-
-def test_messages_that_look_alike_are_not_taken_for_each_other() -> None:
-    spelled = frames.Frames()
-    texts = {spelled.notification(notified(number % 10)) for number in range(1000)}
-    assert len(texts) == 10
-
-
-def test_what_is_remembered_is_bounded_and_what_is_new_stays() -> None:
-    spelled = frames.Frames(memory=1000)
-    messages = [notified(number, data="x" * 50) for number in range(100)]
-    size = len(spelled.notification(messages[0]))
-    for message in messages:
-        spelled.notification(message)
-    kept = [*spelled._old.values(), *spelled._new.values()]
-    assert sum(len(text) for _, text in kept) <= 2 * (1000 + size)
-    lately = [spelled.notification(message) for message in messages[-5:]]
-    assert all(text is again for text, again in zip(
-        lately, map(spelled.notification, messages[-5:]), strict=True
-    ))  # fmt: skip
-
-
-def test_a_burst_is_spelled_once_in_whatever_order_it_is_read() -> None:
-    spelled = frames.Frames()
-    burst = [notified(number) for number in range(100)]
-    first = [spelled.notification(message) for message in burst]
-    again = [spelled.notification(message) for message in burst]
-    assert all(one is two for one, two in zip(first, again, strict=True))
-
-
-def test_a_message_that_cannot_be_spelled_is_refused_each_time() -> None:
-    spelled = frames.Frames()
-    message = notified(1, data={1})
-    for _ in range(2):
-        with pytest.raises(InvalidMessage):
-            spelled.notification(message)
 
 
 # From the client.

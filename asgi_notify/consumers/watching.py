@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from json import JSONEncoder
 from random import uniform
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from ..asgi import query_value
 from ..codec import FrozenMessage, plain
@@ -15,6 +15,7 @@ from ..layers.results import Joined
 from ..names import require_group_name
 from ..positions import Position
 from ..protocol import frames
+from ..spelling import SpelledOnce
 from ..types import Message, Scope
 from ..users import user_group
 from .base import AsyncConsumer
@@ -28,8 +29,6 @@ _OF_A_USER = re.compile(r"user_(0|[1-9][0-9]*)")
 
 # Made once: json.dumps with options of its own makes an encoder at each call.
 _spell = JSONEncoder(allow_nan=False, default=plain).encode
-
-_frames = frames.Frames()  # of the whole process: a message is spelled once
 
 
 def room_group(room_name: object) -> str:
@@ -61,6 +60,13 @@ def as_text(data: object) -> str:
     if text is not data:
         frames.require_shallow(text)
     return text
+
+
+# Of the whole process: what all members of a group get is spelled once.
+_frames = SpelledOnce(
+    lambda message: frames.notification(message.group, message.position, message["data"])
+)
+_texts = SpelledOnce(lambda message: as_text(message["data"]))
 
 
 class Notifications(AsyncConsumer):
@@ -175,21 +181,27 @@ class Notifications(AsyncConsumer):
             )
             return
         try:
-            text = self._frame(event) if self.speaks_protocol else self.render(event["data"])
+            text = self._frame(event) if self.speaks_protocol else self._text(event)
         except InvalidMessage as error:
             # The sender's mistake, which must not cost its readers their connections.
             logger.error("a notification to %s was passed over: %s", self.scope["path"], error)
             return
         await self._deliver(text, event)
 
+    def _text(self, event: Message) -> str:
+        data = event["data"]
+        # A text is its own spelling, and need not be remembered.
+        if self._has_own_text or isinstance(data, str) or not _is_shared(event):
+            return self.render(data)
+        return _texts(event)
+
     def _frame(self, event: Message) -> str:
-        group = getattr(event, "group", None)
-        if group is None or not isinstance(event, FrozenMessage):  # sent to this channel alone
+        if not _is_shared(event):  # sent to this channel alone
             text = self.render(event["data"]) if self._has_own_text else event["data"]
             return frames.notification(self.room_group_name or None, None, text)
         if self._has_own_text:  # it may be another one for each client
-            return frames.notification(group, event.position, self.render(event["data"]))
-        return _frames.notification(event)
+            return frames.notification(event.group, event.position, self.render(event["data"]))
+        return _frames(event)
 
     async def group_gap(self, event: Message) -> None:
         """Handle that messages of a group were lost to this client: tell it, where it can be."""
@@ -237,6 +249,11 @@ class Notifications(AsyncConsumer):
     @abstractmethod
     async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
         """Tell the client that messages of a group were lost to it."""
+
+
+def _is_shared(event: Message) -> TypeGuard[FrozenMessage]:
+    """Whether it is the one object that all members of its group get."""
+    return isinstance(event, FrozenMessage) and event.group is not None
 
 
 def _group(name: str) -> str:

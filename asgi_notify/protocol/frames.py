@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from json import JSONEncoder
 from typing import Any, Literal
 
-from ..codec import FrozenMessage, plain
+from ..codec import plain
 from ..exceptions import (
     ClientError,
     DenyConnection,
@@ -25,7 +25,6 @@ __all__ = [
     "MAX_DEPTH",
     "PROTOCOL",
     "ErrorCode",
-    "Frames",
     "Ref",
     "answer",
     "error",
@@ -46,7 +45,6 @@ PROTOCOL = "asgi-notify.v1"
 
 VERSION = 1
 MAX_DEPTH = 100  # lists and objects inside each other; many readers of JSON stop at 128
-MEMORY = 4 * 1024 * 1024  # characters of frames; thousands of usual ones
 
 ErrorCode = Literal[
     "bad_frame",
@@ -240,39 +238,3 @@ def _id(position: Position | None) -> str | None:
 
 def _with_ref(frame: dict[str, object], ref: Ref) -> dict[str, object]:
     return frame if ref is None else {**frame, "ref": ref}
-
-
-class Frames:
-    """The notifications that were spelled lately, so that each is spelled once for all who get it.
-
-    A message is known by being the same object, as it is for all members of a
-    group. When the frames have grown to ``memory``, the next that many follow
-    beside them, and then these are forgotten: a burst that fits is never
-    spelled twice, whatever the order in which its readers come to it.
-
-    Args:
-        memory: in characters; at most twice as much is kept.
-    """
-
-    def __init__(self, memory: int = MEMORY) -> None:
-        self._memory = memory
-        self._size = 0  # of the new ones
-        self._new: dict[int, tuple[FrozenMessage, str]] = {}
-        self._old: dict[int, tuple[FrozenMessage, str]] = {}
-
-    def notification(self, message: FrozenMessage) -> str:
-        """The frame of a message that has ``data``.
-
-        Raises:
-            InvalidMessage: JSON cannot spell it.
-        """
-        # The message is held, so nothing else can have its id meanwhile.
-        known = self._new.get(id(message)) or self._old.get(id(message))
-        if known is not None:
-            return known[1]
-        frame = notification(message.group, message.position, message["data"])
-        if self._size >= self._memory:
-            self._old, self._new, self._size = self._new, {}, 0
-        self._new[id(message)] = message, frame
-        self._size += len(frame)
-        return frame

@@ -1,0 +1,43 @@
+"""How a message is put into words once, for all who get the same words."""
+
+from collections.abc import Callable
+
+from .codec import FrozenMessage
+
+__all__ = ["MEMORY", "SpelledOnce"]
+
+MEMORY = 4 * 1024 * 1024  # characters; thousands of usual texts
+
+
+class SpelledOnce:
+    """The texts of the messages that were spelled lately, so that each is spelled once.
+
+    A message is known by being the same object, as it is for all members of a
+    group. When the texts have grown to ``memory``, the next that many follow
+    beside them, and then these are forgotten: a burst that fits is never
+    spelled twice, whatever the order in which its readers come to it.
+
+    Args:
+        spell: makes the text of a message; what it raises is raised each time.
+        memory: in characters; at most twice as much is kept.
+    """
+
+    def __init__(self, spell: Callable[[FrozenMessage], str], memory: int = MEMORY) -> None:
+        self._spell = spell
+        self._memory = memory
+        self._size = 0  # of the new ones
+        self._new: dict[int, tuple[FrozenMessage, str]] = {}
+        self._old: dict[int, tuple[FrozenMessage, str]] = {}
+
+    def __call__(self, message: FrozenMessage) -> str:
+        """The text of a message."""
+        # The message is held, so nothing else can have its id meanwhile.
+        known = self._new.get(id(message)) or self._old.get(id(message))
+        if known is not None:
+            return known[1]
+        text = self._spell(message)
+        if self._size >= self._memory:
+            self._old, self._new, self._size = self._new, {}, 0
+        self._new[id(message)] = message, text
+        self._size += len(text)
+        return text

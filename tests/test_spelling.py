@@ -1,0 +1,63 @@
+"""That a message is spelled once for all who get it, and how much is remembered."""
+
+import json
+
+import pytest
+
+from asgi_notify.codec import FrozenMessage, stamped
+from asgi_notify.exceptions import InvalidMessage
+from asgi_notify.positions import Position
+from asgi_notify.protocol.frames import notification
+from asgi_notify.spelling import SpelledOnce
+
+
+def spell(message: FrozenMessage) -> str:
+    return notification(message.group, message.position, message["data"])
+
+
+def notified(number: int, group: str = "g", data: object = None) -> FrozenMessage:
+    return stamped({"type": "send.notification", "data": data}, group, Position("a" * 8, number))
+
+
+def test_a_message_is_spelled_once_for_all_who_get_it() -> None:
+    spelled = SpelledOnce(spell)
+    message = notified(1, data={"a": 1})
+    first = spelled(message)
+    assert json.loads(first)["id"] == "aaaaaaaa-1"
+    assert spelled(message) is first
+
+
+def test_messages_that_look_alike_are_not_taken_for_each_other() -> None:
+    spelled = SpelledOnce(spell)
+    texts = {spelled(notified(number % 10)) for number in range(1000)}
+    assert len(texts) == 10
+
+
+def test_what_is_remembered_is_bounded_and_what_is_new_stays() -> None:
+    spelled = SpelledOnce(spell, memory=1000)
+    messages = [notified(number, data="x" * 50) for number in range(100)]
+    size = len(spelled(messages[0]))
+    for message in messages:
+        spelled(message)
+    kept = [*spelled._old.values(), *spelled._new.values()]
+    assert sum(len(text) for _, text in kept) <= 2 * (1000 + size)
+    lately = [spelled(message) for message in messages[-5:]]
+    assert all(text is again for text, again in zip(
+        lately, map(spelled, messages[-5:]), strict=True
+    ))  # fmt: skip
+
+
+def test_a_burst_is_spelled_once_in_whatever_order_it_is_read() -> None:
+    spelled = SpelledOnce(spell)
+    burst = [notified(number) for number in range(100)]
+    first = [spelled(message) for message in burst]
+    again = [spelled(message) for message in burst]
+    assert all(one is two for one, two in zip(first, again, strict=True))
+
+
+def test_a_message_that_cannot_be_spelled_is_refused_each_time() -> None:
+    spelled = SpelledOnce(spell)
+    message = notified(1, data={1})
+    for _ in range(2):
+        with pytest.raises(InvalidMessage):
+            spelled(message)
