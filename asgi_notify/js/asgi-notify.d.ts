@@ -43,8 +43,9 @@ export interface GapDetail {
   /**
    * "unrecovered": the history does not reach back to where this client stood, or
    * there is none. "full", "expired": the server let go of what was waiting for this client.
+   * "unreadable": something came that the parser could not read.
    */
-  readonly reason: "unrecovered" | "full" | "expired" | (string & {});
+  readonly reason: "unrecovered" | "full" | "expired" | "unreadable" | (string & {});
   /** How many; null where nobody knows. */
   readonly lost: number | null;
 }
@@ -136,8 +137,8 @@ export class Client {
   /**
    * Have `callback` called with each notification of the group, once each.
    *
-   * @param options.since the position to go on from; what was sent after it comes first.
-   *   It counts for the first subscription to the group; others join that one.
+   * @param options.since the position to go on from; what was sent after it comes first,
+   *   to this callback alone. Without it, what is sent from now on.
    */
   subscribe<Data = unknown>(
     group: string,
@@ -189,26 +190,38 @@ export class Ladder {
   top(): void;
 }
 
-/** How far one group was read. */
-export class Reader {
-  constructor(
-    group: string,
+/** Those who read one group, and how far each of them has read. */
+export class Group {
+  constructor(name: string, tell: (name: string, detail: any) => void);
+  readonly name: string;
+  /** Take in a subscriber; also tells whether the server has to be asked for it. */
+  join(
     since: string | null | undefined,
-    tell: (name: string, detail: any) => void,
-  );
-  readonly group: string;
-  state: "waiting" | "live" | "refused";
-  position: string | null;
+    take: (notification: Notification) => void,
+  ): [Reader, boolean];
+  leave(reader: Reader): void;
+  has(reader: Reader): boolean;
+  readonly isEmpty: boolean;
+  readonly isRefused: boolean;
   request(ref: number): { type: "subscribe"; group: string; since?: string; ref: number };
   lost(): void;
+  retry(): void;
+  /** Whether the server has to be asked again, for others of them. */
   subscribed(frame: {
     ref?: unknown;
     position?: string | null;
     recovered?: boolean;
     replayed?: number;
-  }): void;
+  }): boolean;
   notification(frame: { id?: string | null; data: unknown }): void;
   reached(frame: { position: string | null }): void;
   gap(frame: { reason: string; lost?: number | null }): void;
+  unreadable(): void;
   refused(frame: { ref?: unknown; code: string; message: string }): boolean;
+}
+
+/** One subscriber of a group. */
+interface Reader {
+  readonly state: "waiting" | "live" | "refused";
+  readonly position: string | null;
 }

@@ -140,78 +140,152 @@ export class Ladder {
   }
 }
 
-/**
- * How far one group was read, over all connections: what to ask for, what is a
- * repeat, and what has to be told as a gap. `tell(name, detail)` gets it all.
- */
-export class Reader {
+/** One subscriber of a group: how far it has read, over all connections. */
+class Reader {
   state = "waiting"; // for the server's answer; then "live" or "refused"
+  wasLive = false;
+
+  constructor(since, take) {
+    this.position = since ?? null; // null: from now on, or the group has no history
+    this.take = take;
+  }
+}
+
+/**
+ * Those who read one group: what to ask for, what is a repeat, and what has to be told as a
+ * gap. Each gets all that came after its own position, once. `tell(name, detail)` gets what
+ * is of all of them.
+ */
+export class Group {
+  #readers = new Set();
   #tell;
-  #wasLive = false;
   #ref = null;
   #since = null;
 
-  constructor(group, since, tell) {
-    this.group = group;
-    this.position = since ?? null;
+  constructor(name, tell) {
+    this.name = name;
     this.#tell = tell;
   }
 
-  /** The frame that asks for everything after the position. */
+  /** Take in a subscriber; returns it, and whether the server has to be asked for it. */
+  join(since, take) {
+    const reader = new Reader(since, take);
+    const live = this.#in("live");
+    const isRefused = this.isRefused;
+    this.#readers.add(reader);
+    if (isRefused) reader.state = "refused";
+    else if (reader.position === null && live.length > 0) {
+      // From now on means from where the connection is.
+      reader.position = live.map(({ position }) => position).reduce(later);
+      Object.assign(reader, { state: "live", wasLive: true });
+    }
+    const isAnswered = since == null && this.#ref !== null; // or will be, with the others
+    return [reader, reader.state === "waiting" && !isAnswered];
+  }
+
+  leave(reader) {
+    this.#readers.delete(reader);
+  }
+
+  has(reader) {
+    return this.#readers.has(reader);
+  }
+
+  get isEmpty() {
+    return this.#readers.size === 0;
+  }
+
+  get isRefused() {
+    return !this.isEmpty && this.#in("refused").length === this.#readers.size;
+  }
+
+  /** The frame that asks for everything after the first position that one of them waits for. */
   request(ref) {
-    this.state = "waiting";
+    const positions = this.#in("waiting").map(({ position }) => position);
     this.#ref = ref;
-    this.#since = this.position;
-    const since = this.position === null ? {} : { since: this.position };
-    return { type: "subscribe", group: this.group, ...since, ref };
+    this.#since = positions.filter((each) => each !== null).reduce(earlier, null);
+    const since = this.#since === null ? {} : { since: this.#since };
+    return { type: "subscribe", group: this.name, ...since, ref };
   }
 
-  /** The connection is gone. */
+  /** What brought it is gone. */
   lost() {
-    if (this.state === "live") this.state = "waiting";
+    this.#ref = null;
+    for (const reader of this.#in("live")) reader.state = "waiting";
   }
 
+  /** After a refusal, try again. */
+  retry() {
+    for (const reader of this.#in("refused")) reader.state = "waiting";
+  }
+
+  /** Take the server's answer; returns whether it has to be asked again, for others of them. */
   subscribed({ ref, position = null, recovered = false, replayed = 0 }) {
-    if (ref !== this.#ref || this.state !== "waiting") return; // the answer to an earlier request
+    const waiting = this.#in("waiting");
+    if (ref !== this.#ref || waiting.length === 0) return false; // to an earlier request
     const isResumed = this.#since !== null && recovered;
-    const isMissing = !isResumed && (this.#since !== null || this.#wasLive);
-    if (!isResumed) this.position = position;
-    this.state = "live";
-    this.#wasLive = true;
-    this.#tell("subscribed", { group: this.group, position: this.position });
-    if (isResumed) this.#tell("recovered", { group: this.group, replayed });
+    // What was too far back for one of them may not be for another.
+    const isAnswered = (reader) => isResumed || [null, this.#since].includes(reader.position);
+    const answered = waiting.filter(isAnswered);
+    const isMissing = !isResumed && answered.some((each) => each.position !== null || each.wasLive);
+    for (const reader of answered) {
+      if (!isResumed || reader.position === null) reader.position = position;
+      Object.assign(reader, { state: "live", wasLive: true });
+    }
+    this.#tell("subscribed", { group: this.name, position: isResumed ? this.#since : position });
+    if (isResumed) this.#tell("recovered", { group: this.name, replayed });
     if (isMissing) this.gap({ reason: "unrecovered" });
+    return this.#in("waiting").length > 0;
   }
 
   notification({ id = null, data }) {
-    // Before the answer, what stands ahead of the replay would make that look like a repeat.
-    if (this.state !== "live" || (id !== null && !isAfter(id, this.position))) return;
-    if (id !== null) this.position = id;
-    this.#tell("notification", { group: this.group, id, data });
+    // Before its answer, what stands ahead of the replay would make that look like a repeat.
+    for (const reader of this.#in("live")) {
+      if (!this.has(reader) || (id !== null && !isAfter(id, reader.position))) continue;
+      if (id !== null) reader.position = id;
+      reader.take({ group: this.name, id, data });
+    }
   }
 
   /** A poll went as far as this, whether or not anything stood there. */
   reached({ position }) {
-    this.position = position;
+    for (const reader of this.#in("live")) reader.position = later(position, reader.position);
   }
 
   gap({ reason, lost = null }) {
-    this.#tell("gap", { group: this.group, reason, lost });
+    this.#tell("gap", { group: this.name, reason, lost });
+  }
+
+  /** Something came that cannot be read, and may have been a notification. */
+  unreadable() {
+    if (this.#in("live").length > 0) this.gap({ reason: "unreadable" });
   }
 
   /** Whether the server says no for good; "failed" is worth another try. */
   refused({ ref, code, message }) {
-    if (ref !== this.#ref || this.state !== "waiting") return false;
+    const waiting = this.#in("waiting");
+    if (ref !== this.#ref || waiting.length === 0) return false;
     const isFinal = code !== "failed";
-    if (isFinal) this.state = "refused";
-    this.#tell("error", { group: this.group, code, message });
+    if (isFinal) for (const reader of waiting) reader.state = "refused";
+    this.#tell("error", { group: this.name, code, message });
     return !isFinal;
+  }
+
+  #in(state) {
+    return [...this.#readers].filter((reader) => reader.state === state);
   }
 }
 
+/** Of two positions the one that stands behind the other. */
+const later = (one, other) => (one !== null && isAfter(one, other) ? one : other);
+
+/** Of two positions the one that stands before the other, if they can be compared. */
+const earlier = (one, other) => (one === null || !isAfter(other, one) ? other : one);
+
 // The transports. Each is one attempt: it begins when it is made, takes the client's
 // frames by send(), and calls on.opened(), then on.frame(frame) for each of the
-// server's, and at its end on.lost(code, why). Once closed it calls nothing any more.
+// server's or on.unreadable(), and at its end on.lost(code, why). Once closed it calls nothing
+// any more.
 
 class Socket {
   #socket;
@@ -237,7 +311,7 @@ class Socket {
   }
 
   #heard(frame, on) {
-    if (frame === null) return;
+    if (frame === null) return on.unreadable();
     if (frame.type === "welcome" && !this.#isOpen) {
       this.#isOpen = true;
       on.opened();
@@ -249,6 +323,7 @@ class Socket {
 
 /** One request for each group: what streams and polls share. */
 class OverHttp {
+  replaces = true; // a second request for a group takes the place of the first
   groups = new Map(); // group -> what this transport knows of it
   url;
   options;
@@ -354,6 +429,7 @@ class Streams extends OverHttp {
       wasHeard = true;
       clearTimeout(timer);
       if (frame !== null) this.heard(entry, frame);
+      else this.on.unreadable(entry.group);
     };
     // It would come back by itself from some errors, and never from others; and it
     // does not say why it was refused, so that this is asked for.
@@ -432,7 +508,7 @@ export class Client extends EventTarget {
   #options;
   #url;
   #ladder;
-  #readers = new Map(); // group -> {reader, callbacks}
+  #groups = new Map(); // by name
   #state = "connecting";
   #transport = null; // the one at work, or being made
   #probe = null; // one that may take its place
@@ -469,10 +545,16 @@ export class Client extends EventTarget {
   /** Have `callback(notification)` called with everything that the group is sent. */
   subscribe(group, callback, { since } = {}) {
     if (this.#isEnded) throw new Error("this client is closed: connect() makes another");
-    const entry = this.#readers.get(group) ?? this.#begin(group, since);
-    const subscription = new Subscription(group, entry.reader, () => this.#leave(subscription));
-    entry.callbacks.set(subscription, callback);
-    return subscription;
+    const isNew = !this.#groups.has(group);
+    if (isNew) this.#groups.set(group, new Group(group, (...told) => this.#emit(...told)));
+    const joined = this.#groups.get(group);
+    const take = (notification) => guarded(() => callback(notification));
+    const [reader, isAsked] = joined.join(since, take);
+    if (isAsked && this.#transport !== null) {
+      if (!isNew || this.#fits(this.transport)) this.#ask(joined);
+      else this.#open();
+    }
+    return new Subscription(group, reader, () => this.#leave(group, reader));
   }
 
   /** Try now: end the wait, or replace the connection by a new one, or ask again after a refusal. */
@@ -480,8 +562,7 @@ export class Client extends EventTarget {
     if (this.#isEnded) return;
     this.#isPaused = false;
     this.#failures = 0;
-    for (const { reader } of this.#readers.values())
-      if (reader.state === "refused") reader.state = "waiting";
+    for (const group of this.#groups.values()) group.retry();
     this.#open();
   }
 
@@ -505,37 +586,25 @@ export class Client extends EventTarget {
 
   // Groups
 
-  #begin(group, since) {
-    const callbacks = new Map();
-    const tell = (name, detail) => {
-      if (name === "notification") this.#deliver(callbacks, detail);
-      else this.#emit(name, detail);
-    };
-    const entry = { reader: new Reader(group, since, tell), callbacks };
-    this.#readers.set(group, entry);
-    if (this.#transport === null) return entry;
-    if (this.#fits(this.transport)) this.#ask(entry.reader);
-    else this.#open();
-    return entry;
-  }
-
-  #ask(reader) {
+  #ask(group) {
+    // One that has a request for each group ends that for the next one.
+    if (this.#transport.replaces) group.lost();
     this.#refs += 1;
-    this.#transport.send(reader.request(this.#refs));
+    this.#transport.send(group.request(this.#refs));
   }
 
-  #deliver(callbacks, notification) {
-    for (const [subscription, callback] of [...callbacks])
-      if (callbacks.has(subscription)) guarded(() => callback(notification));
+  #askAll() {
+    for (const group of this.#groups.values()) if (!group.isRefused) this.#ask(group);
   }
 
-  #leave(subscription) {
-    const { group } = subscription;
-    const entry = this.#readers.get(group);
-    if (!entry?.callbacks.delete(subscription) || entry.callbacks.size > 0) return;
-    this.#readers.delete(group);
+  #leave(name, reader) {
+    const group = this.#groups.get(name);
+    if (!group?.has(reader)) return;
+    group.leave(reader);
+    if (!group.isEmpty) return;
+    this.#groups.delete(name);
     this.#refs += 1;
-    this.#transport?.send({ type: "unsubscribe", group, ref: this.#refs });
+    this.#transport?.send({ type: "unsubscribe", group: name, ref: this.#refs });
   }
 
   // Connecting
@@ -546,14 +615,13 @@ export class Client extends EventTarget {
     this.#enter("again");
     this.#after(this.#options.connectTimeout, () => this.#lost(1006, "No answer came in time."));
     this.#transport = this.#make(this.transport, () => this.#opened());
-    for (const { reader } of this.#readers.values())
-      if (reader.state !== "refused") this.#ask(reader);
+    this.#askAll();
   }
 
   /** More streams than a browser opens to one server would wait for each other for ever. */
   #fits(name) {
     const { maxStreams, transports } = this.#options;
-    return name !== "sse" || this.#readers.size <= maxStreams || !transports.includes("poll");
+    return name !== "sse" || this.#groups.size <= maxStreams || !transports.includes("poll");
   }
 
   /** A stream waits for its turn among all that the browser has open; polls share. */
@@ -571,6 +639,7 @@ export class Client extends EventTarget {
     const transport = new TRANSPORTS[name](this.#url, this.#options, {
       opened: () => isHeard() && opened(),
       frame: (frame) => isHeard() && this.#heard(frame),
+      unreadable: (group) => isHeard() && this.#unreadable(group),
       crowded: (group) => isHeard() && this.#crowded(group),
       lost: (code, why) => {
         if (transport === this.#transport) this.#lost(code, why);
@@ -591,7 +660,7 @@ export class Client extends EventTarget {
 
   #heard(frame) {
     if (this.#silence !== null) this.#watch();
-    const entry = this.#readers.get(frame.group);
+    const group = this.#groups.get(frame.group);
     switch (frame.type) {
       case "welcome":
         if (this.transport !== "websocket") return;
@@ -603,23 +672,30 @@ export class Client extends EventTarget {
         this.#comeBackIn = frame.retry_after;
         return;
       case "notification":
-        if (frame.group !== null) return entry?.reader.notification(frame);
+        if (frame.group !== null) return group?.notification(frame);
         return this.#emit("notification", { group: null, id: null, data: frame.data });
       case "subscribed":
+        return group?.subscribed(frame) && this.#ask(group);
       case "gap":
       case "reached":
-        return entry?.reader[frame.type](frame);
+        return group?.[frame.type](frame);
       case "error":
-        return this.#complained(frame, entry);
+        return this.#complained(frame, group);
     }
   }
 
-  #complained(frame, entry) {
-    if (!entry) {
-      const { code, message, group = null } = frame;
-      return this.#emit("error", { code, message, group });
+  /** It may have been of any group, or of the one that is named. */
+  #unreadable(name = null) {
+    for (const group of this.#groups.values())
+      if (name === null || group.name === name) group.unreadable();
+  }
+
+  #complained(frame, group) {
+    if (group?.refused(frame)) return this.#lost(1011, frame.message);
+    if (!group) {
+      const { code, message, group: name = null } = frame;
+      this.#emit("error", { code, message, group: name });
     }
-    if (entry.reader.refused(frame)) this.#lost(1011, frame.message);
   }
 
   /** A server that pings and is not heard any more is gone. */
@@ -662,7 +738,7 @@ export class Client extends EventTarget {
     this.#stopProbe();
     this.#transport?.close();
     this.#transport = this.#openedAt = this.#silence = this.#comeBackIn = null;
-    for (const { reader } of this.#readers.values()) reader.lost();
+    for (const group of this.#groups.values()) group.lost();
   }
 
   // Climbing back to the first of the transports
@@ -701,8 +777,7 @@ export class Client extends EventTarget {
     this.#ladder.top();
     this.#enter("again");
     this.#transport = probe;
-    for (const { reader } of this.#readers.values())
-      if (reader.state !== "refused") this.#ask(reader);
+    this.#askAll();
     this.#opened();
   }
 

@@ -347,3 +347,40 @@ test("a transport that there is not is refused with those that there are", () =>
   const bare = { transports: ["websocket", "sse"], WebSocket: undefined, EventSource: undefined };
   assert.throws(() => connect("http://h/", bare), /no websocket and no sse here; pass "poll"/);
 });
+
+test("a second subscription goes on from its own position, and the first gets nothing twice", () => {
+  const { world, client } = reading();
+  world.socket.notify("a", "e-2");
+  const seen = [];
+  const second = client.subscribe("a", ({ id }) => seen.push(id), { since: "e-0" });
+  assert.equal(world.socket.last("subscribe").since, "e-0");
+  world.socket.notify("a", "e-3"); // sent before the server has heard of the second
+  world.socket.answer("a", { position: "e-0", recovered: true, replayed: 3 });
+  for (const id of ["e-1", "e-2", "e-3", "e-4"]) world.socket.notify("a", id);
+  assert.deepEqual(seen, ["e-1", "e-2", "e-3", "e-4"]);
+  assert.deepEqual(world.notifications, ["e-2 text", "e-3 text", "e-4 text"]);
+  assert.equal(second.position, "e-4");
+  world.socket.lose();
+  world.pass(0.5);
+  world.socket.welcome();
+  assert.deepEqual(world.socket.sent.map(({ since }) => since), ["e-4"]);
+});
+
+test("a second subscription whose position is lost is told, and the first has no gap", () => {
+  const { world, client } = reading();
+  const seen = [];
+  client.subscribe("a", ({ id }) => seen.push(id), { since: "old-7" });
+  world.socket.answer("a", { position: "e-1", recovered: false });
+  assert.deepEqual(world.told("gap"), [{ group: "a", reason: "unrecovered", lost: null }]);
+  world.socket.notify("a", "e-2");
+  assert.deepEqual(seen, ["e-2"]);
+  assert.deepEqual(world.notifications, ["e-2 text"]);
+  assert.equal(world.socket.sent.filter(({ type }) => type === "subscribe").length, 2);
+});
+
+test("what cannot be read is a gap of every group that is live", () => {
+  const { world, client } = reading();
+  client.subscribe("b", world.take);
+  world.socket.bring("no JSON");
+  assert.deepEqual(world.told("gap"), [{ group: "a", reason: "unreadable", lost: null }]);
+});

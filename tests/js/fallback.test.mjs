@@ -301,3 +301,32 @@ test("a stream is replaced where the network returns, since it cannot be asked f
   assert.equal(world.streams[0].isClosed, true);
   assert.equal(world.streams[1].query.get("since"), "e-1");
 });
+
+test("over streams a second subscription takes the place of the first, which loses nothing", () => {
+  const { world, client } = streaming();
+  const bring = (stream, id) => stream.bring({ type: "notification", group: "a", id, data: "text" });
+  bring(world.streams[0], "e-2");
+  const seen = [];
+  client.subscribe("a", ({ id }) => seen.push(id), { since: "e-4" });
+  assert.equal(world.streams[0].isClosed, true);
+  assert.equal(world.streams[1].query.get("since"), "e-2");
+  begin(world.streams[1], "e-2", { recovered: true, replayed: 3 });
+  for (const id of ["e-3", "e-4", "e-5"]) bring(world.streams[1], id);
+  assert.deepEqual(world.notifications, ["e-2 text", "e-3 text", "e-4 text", "e-5 text"]);
+  assert.deepEqual(seen, ["e-5"]);
+});
+
+test("over streams what is too far back for the second is asked for again for the first", () => {
+  const { world, client } = streaming();
+  client.subscribe("a", world.take, { since: "e-0" });
+  begin(world.streams[1], "e-9", { recovered: false });
+  assert.equal(world.streams[2].query.get("since"), "e-1");
+  begin(world.streams[2], "e-1", { recovered: true, replayed: 9 });
+  assert.equal(world.told("gap").length, 1);
+});
+
+test("a frame of a stream that cannot be read is a gap of its group", () => {
+  const { world } = streaming();
+  world.streams[0].onmessage({ data: "no JSON" });
+  assert.deepEqual(world.told("gap"), [{ group: "a", reason: "unreadable", lost: null }]);
+});
