@@ -65,7 +65,7 @@ CLOSE_CODES = {
     4403: "not allowed, such as a page from another origin",
     4404: "nothing is served at this path",
     4405: "this method is not served at this path",
-    4408: "the client did not answer a ping in time",
+    4408: "the client did not answer a ping in time, or read nothing for too long",
 }
 """Every WebSocket close code this package sends or reports, with its meaning.
 
@@ -169,7 +169,7 @@ class MethodNotAllowed(ClientError):
 
 
 class ClientTimeout(ClientError):
-    """The client has not been heard of for too long."""
+    """The client has not been heard of, or has read nothing, for too long."""
 
     close_code = 4408
     http_status = 408

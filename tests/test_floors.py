@@ -82,6 +82,7 @@ FLOORS: Mapping[str, float] = {
     "consumers.handlers": 1.1,
     "users": 4,
     "consumers.outlet": 4,
+    "consumers.patrol": 4,
     "consumers.stepping": 4,
     "consumers.connection": 4.05,
     "consumers.base": 4.1,

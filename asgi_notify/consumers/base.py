@@ -49,6 +49,8 @@ class Consumer(ABC, Generic[Done]):
             None leaves it to the layer.
         leave_grace: seconds that a running handler may go on once the client
             has left; then it is cancelled. A thread cannot be: it is waited for.
+        send_timeout: seconds that a send may wait for a client that reads nothing;
+            then its connection is closed with 4408. `math.inf` for no limit.
         disconnect_timeout: seconds that the handler of the disconnect event may
             take, from when it begins.
     """
@@ -60,6 +62,7 @@ class Consumer(ABC, Generic[Done]):
     groups: Sequence[str] = ()
     overflow: Overflow | None = None
     leave_grace: float = 0.5  # long enough to finish the work of the client's last message
+    send_timeout: float = 30.0  # a slow line moves within that; an idle one is dead
     disconnect_timeout: float = 10.0  # a server waits about that long for its connections
 
     helpers: ClassVar[frozenset[str]] = frozenset({"as_asgi", "dispatch", "send"})
@@ -141,6 +144,7 @@ class Consumer(ABC, Generic[Done]):
                 by_steps=self._by_steps,
                 depart=partial(self.channel_layer.detach, mailbox),
                 grace=self.leave_grace,
+                send_timeout=self.send_timeout,
                 handle_last=self._handle_last,
             )
             await self._connection.run()

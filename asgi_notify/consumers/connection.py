@@ -3,6 +3,7 @@
 import logging
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..layers.mailbox import Entry, Mailbox
 from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
 from .outlet import Outlet
+from .patrol import patrol_of
 from .protocol import CLOSED
 from .stepping import handle_each
 
@@ -41,6 +43,7 @@ class Connection(Outlet):
         by_steps: whether handlers may be run while the connection's own task sleeps.
         depart: takes the channel out of its groups, when all has been handled.
         grace: seconds that handlers may go on after the client has left.
+        send_timeout: seconds that one send may take, of those that wait for a client.
         handle_last: passes the disconnect event to the consumer, and sees to it
             that its handler comes to an end.
 
@@ -54,7 +57,8 @@ class Connection(Outlet):
 
     __slots__ = (
         "_begun_at", "_broken", "_by_steps", "_depart", "_error", "_handle", "_handle_last",
-        "_has_failed", "_join", "_parting", "_receive", "current", "is_endless", "tasks",
+        "_has_failed", "_join", "_parting", "_receive", "_send_timeout", "current",
+        "is_endless", "tasks",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +74,7 @@ class Connection(Outlet):
         by_steps: bool,
         depart: Callable[[], None],
         grace: float,
+        send_timeout: float,
         handle_last: Callable[[Event], Awaitable[None]],
     ) -> None:
         super().__init__(scope, send, mailbox, grace)
@@ -81,6 +86,7 @@ class Connection(Outlet):
         self._parting = parting
         self._by_steps = by_steps
         self._depart = depart
+        self._send_timeout = send_timeout
         self._handle_last = handle_last
         self._begun_at: float | None = None
         self._broken: Exception | None = None  # what the server's own receive raised
@@ -96,12 +102,19 @@ class Connection(Outlet):
                 the server's own ``receive`` raised.
         """
         self.mailbox.on_close = self._handling.cancel
+        is_limited = self._protocol.has_client and self._protocol.has_answers
+        is_limited = is_limited and self._send_timeout < inf
+        patrol = patrol_of(self._send_timeout) if is_limited else None
+        if patrol is not None:
+            patrol.watch(self)
         async with anyio.create_task_group() as self.tasks:
             self.tasks.start_soon(self._read)
             try:
                 error = await self._handle_until_over()
             finally:
                 self.mailbox.on_close = None
+                if patrol is not None:
+                    patrol.leave(self)
                 with anyio.CancelScope(shield=True):
                     await self._say_goodbye()
                 self._depart()

@@ -37,8 +37,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
 
     Attributes:
         ping_interval: seconds between two pings to a client of the protocol.
-        pong_timeout: seconds after which one that has not sent anything is
-            closed with 4408.
+        pong_timeout: seconds after which one that has not sent anything, or reads
+            nothing, is closed with 4408.
         max_subscriptions: how many groups one connection may subscribe to.
     """
 
@@ -211,16 +211,23 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
 
     async def _watch_over_peer(self) -> None:
         """Ping the client again and again, and close its connection when it is dead."""
-        mailbox, began_at = self._connection.mailbox, anyio.current_time()
+        connection, began_at = self._connection, anyio.current_time()
+        mailbox = connection.mailbox
         while True:
             await anyio.sleep_until(began_at + self.ping_interval)
             began_at = anyio.current_time()
+            stuck_at = connection.sends_ended if connection.is_sending else None
             with anyio.move_on_after(self.pong_timeout):
                 await mailbox.put_event({"type": _PING})
                 await anyio.sleep(self.pong_timeout)
             pinged_at = self._pinged_at
             if pinged_at < began_at:
-                continue  # it still waits behind others
+                # It still waits behind others: for a handler, which is not the client's fault,
+                # or for a send that the client does not let end.
+                if connection.is_sending and connection.sends_ended == stuck_at:
+                    connection.give_up(self.pong_timeout)
+                    return
+                continue
             # One that had to wait leaves the client as much time as any other.
             await anyio.sleep_until(pinged_at + self.pong_timeout)
             # uvloop's clock goes in steps of 1 ms: who answers within one is not silent.

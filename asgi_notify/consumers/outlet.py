@@ -6,6 +6,7 @@ import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ..asgi import client_address
+from ..exceptions import ClientTimeout
 from ..layers.mailbox import Mailbox
 from ..types import Event, Scope, Send
 from .protocol import CLOSED, protocol_of
@@ -15,6 +16,9 @@ __all__ = ["Outlet"]
 logger = logging.getLogger("asgi_notify.connections")
 
 NOTICE_TIMEOUT = 0.5  # seconds in which a server whose send failed says that the client left
+
+# A server may take minutes for one of these, however fast its client reads.
+_WHOLE_FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
 class Outlet:
@@ -26,7 +30,7 @@ class Outlet:
 
     __slots__ = (
         "_end", "_grace", "_handling", "_is_left", "_left", "_protocol", "_reading", "_send",
-        "_state", "_steady", "is_over", "mailbox", "scope",
+        "_state", "_steady", "is_over", "mailbox", "scope", "sends_begun", "sends_ended",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send, mailbox: Mailbox, grace: float) -> None:
@@ -43,6 +47,9 @@ class Outlet:
         self._is_left = False
         self._left: anyio.Event | None = None  # made by who waits for it: it takes 800 bytes
         self.is_over = False  # and nothing more is to be handled, but the disconnect event
+        # Where the two differ, a send is under way; where it waits, so does the client's reading.
+        self.sends_begun = 0
+        self.sends_ended = 0
 
     @property
     def is_answered(self) -> bool:
@@ -54,18 +61,35 @@ class Outlet:
         """Whether nothing that is sent goes anywhere any more."""
         return self._state == CLOSED
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether a send is under way; the server's waits while the client reads nothing."""
+        return self.sends_begun != self.sends_ended
+
     async def send(self, event: Event) -> None:
         """Send an event to the client; see `Consumer.send`."""
         if self._state == CLOSED:
             return
         kind = event["type"]
-        if kind != self._steady and self._advance(event) and kind == "websocket.close":
-            await self._close(event)
-            return
+        if kind != self._steady:
+            has_advanced = self._advance(event)
+            if kind in _WHOLE_FILES:
+                await self._pass_on(event)
+                return
+            if has_advanced and kind == "websocket.close":
+                await self._close(event)
+                return
+        self.sends_begun += 1
         try:  # what _pass_on does, without the cost of a call for each frame
             await self._send(event)
         except Exception as error:
             await self._excuse(error, event)
+        finally:
+            self.sends_ended += 1
+
+    def give_up(self, seconds: float) -> None:
+        """End the connection, whose client has taken nothing for so long."""
+        self.mailbox.close(ClientTimeout(f"nothing was read for {seconds:g} s"))
 
     def _advance(self, event: Event) -> bool:
         """Go to the state after this event; return whether it is another one."""
@@ -86,7 +110,11 @@ class Outlet:
         # Some servers hold the close frame back while they are asked for an event.
         self._reading.cancel()
         await cancel_shielded_checkpoint()
-        await self._pass_on(event)
+        self.sends_begun += 1
+        try:
+            await self._pass_on(event)
+        finally:
+            self.sends_ended += 1
         self._handling.deadline = anyio.current_time() + self._grace
 
     async def _pass_on(self, event: Event) -> None:
