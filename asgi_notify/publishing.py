@@ -11,9 +11,10 @@ import anyio
 from .asgi import header, json_response
 from .consumers.handlers import require_yes
 from .consumers.http import AsyncHttpConsumer
-from .consumers.watching import as_text, room_group
+from .consumers.watching import as_text, captured_by_path, room_group
 from .exceptions import (
     ClientError,
+    ConfigurationError,
     Forbidden,
     InvalidMessage,
     InvalidName,
@@ -76,6 +77,12 @@ class PublishConsumer(AsyncHttpConsumer):
 
     async def publish_admission(self, message: Message) -> None:
         """Handle that a request begins: ask `authorize`, and only then have its body read."""
+        captured = captured_by_path(self)
+        if "room_name" not in captured:
+            raise ConfigurationError(
+                f"{type(self).__qualname__} publishes to the room_name of its path: write "
+                "path('notifications/<int:room_name>/', ...)"
+            )
         if self.scope["method"] != "POST":
             raise MethodNotAllowed("POST")
         verdict = self.authorize()

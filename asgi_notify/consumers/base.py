@@ -1,7 +1,7 @@
 """What every consumer is: a class whose methods handle one connection's events and messages."""
 
 import logging
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from types import CoroutineType
@@ -26,7 +26,16 @@ Done = TypeVar("Done")
 """What a helper such as ``send`` returns: an awaitable, or None in a synchronous consumer."""
 
 
-class Consumer(ABC, Generic[Done]):
+class _Prototypes(ABCMeta):
+    """Notes what ``__init__`` has set in each instance, so that what is set later is known."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        consumer = super().__call__(*args, **kwargs)
+        consumer._made = (args, kwargs, vars(consumer).copy())
+        return consumer
+
+
+class Consumer(Generic[Done], metaclass=_Prototypes):
     """Handles one connection: each event and message through the method named after its type.
 
     ``websocket.connect`` is handled by ``websocket_connect``, ``chat.message`` by
@@ -35,7 +44,8 @@ class Consumer(ABC, Generic[Done]):
     handles is logged and passed over.
 
     A class, an instance and ``as_asgi(...)`` are all applications. An instance is
-    a prototype: each connection gets a new one, made with the same arguments.
+    a prototype: each connection gets a new one, made with the same arguments,
+    and with the attributes that were set on the prototype since.
     Whatever ends the connection, the handler of its disconnect event runs once,
     and then the channel leaves all its groups.
 
@@ -68,18 +78,13 @@ class Consumer(ABC, Generic[Done]):
     helpers: ClassVar[frozenset[str]] = frozenset({"as_asgi", "dispatch", "send"})
     """Methods that no message type reaches, since they are for the consumer's own use."""
 
-    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
-    _late: tuple[int, tuple[str, ...]]  # how many attributes there were; which are not __init__'s
+    _made: tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
+    """A prototype's arguments, and its attributes when it was made."""
+
     _given_layer: BaseChannelLayer | None = None
     _connection: Connection
     _by_steps: ClassVar[bool] = True
     _handlers: ClassVar[dict[str, str]]  # message type -> name of its method, once found
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        consumer = super().__new__(cls)
-        consumer._arguments = (args, kwargs)
-        consumer._late = (0, ())
-        return consumer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Takes any arguments, for subclasses to use."""
@@ -107,16 +112,12 @@ class Consumer(ABC, Generic[Done]):
 
     def _renew(self) -> Self:
         """A consumer like this one, with a state of its own."""
-        args, kwargs = self._arguments
-        consumer = type(self)(*args, **kwargs)
-        # What was set on the prototype later, beside what __init__ sets, holds for them all.
-        # Told by a twin, once: to ask each consumer for its __dict__ would make it one.
-        if len(self.__dict__) != self._late[0]:
-            twin = type(self)(*args, **kwargs)
-            late = self.__dict__.keys() - twin.__dict__.keys()
-            self._late = len(self.__dict__), tuple(late)
-        for name in self._late[1]:
-            setattr(consumer, name, self.__dict__[name])
+        args, kwargs, made = self._made
+        # Without the note of _Prototypes, which would cost each connection a dict.
+        consumer: Self = type.__call__(type(self), *args, **kwargs)
+        for name, value in vars(self).items():
+            if name not in made or value is not made[name]:  # it was set on the prototype later
+                setattr(consumer, name, value)
         return consumer
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,7 +10,14 @@ from typing import Any, ClassVar, TypeGuard
 
 from ..asgi import query_value
 from ..codec import FrozenMessage, plain
-from ..exceptions import Forbidden, InvalidMessage, InvalidName, LayerClosed, NoRouteFound
+from ..exceptions import (
+    ConfigurationError,
+    Forbidden,
+    InvalidMessage,
+    InvalidName,
+    LayerClosed,
+    NoRouteFound,
+)
 from ..layers.results import Joined
 from ..names import require_group_name
 from ..positions import Position
@@ -18,10 +25,10 @@ from ..protocol import frames
 from ..spelling import SpelledOnce
 from ..types import Message, Scope
 from ..users import user_group
-from .base import AsyncConsumer
+from .base import AsyncConsumer, Consumer
 from .handlers import awaitable, require_yes
 
-__all__ = ["Notifications", "as_text", "room_group", "since_of"]
+__all__ = ["Notifications", "as_text", "captured_by_path", "room_group", "since_of"]
 
 logger = logging.getLogger("asgi_notify.notifications")
 
@@ -173,7 +180,7 @@ class Notifications(AsyncConsumer):
         """
         return as_text(data)
 
-    async def send_notification(self, event: Message) -> None:
+    async def send_notification(self, event: Message, /) -> None:
         """Handle a message to the group: pass its ``data`` on to the client."""
         if "data" not in event:
             logger.error(
@@ -203,21 +210,35 @@ class Notifications(AsyncConsumer):
             return frames.notification(event.group, event.position, self.render(event["data"]))
         return _frames(event)
 
-    async def group_gap(self, event: Message) -> None:
+    async def group_gap(self, event: Message, /) -> None:
         """Handle that messages of a group were lost to this client: tell it, where it can be."""
         await self._tell_gap(event["group"], event["reason"], event["lost"])
 
     async def _enter(self) -> None:
         """Find out what the path is about, and join its group."""
-        captured = self.scope["url_route"]["kwargs"]
+        captured = captured_by_path(self)
         if "room_name" in captured:
             self.room_name = captured["room_name"]
             self.room_group_name = room_group(self.room_name)
         else:
             name = query_value(self.scope, "group")
             self.room_group_name = _group(name) if name is not None else ""
+            self._require_own_check(captured)
         if self.room_group_name:
             require_yes(self, "join", await awaitable(self, "join", self.join()))
+
+    def _require_own_check(self, captured: Mapping[str, object]) -> None:
+        # Meant to be a room, it would let everybody watch all users, as a path without one.
+        args = self.scope["url_route"]["args"]
+        is_decided = type(self).authorize is not Notifications.authorize
+        if is_decided or type(self).join is not Notifications.join or not (captured or args):
+            return
+        names = ", ".join(captured) or "a part without a name"
+        raise ConfigurationError(
+            f"the path captures {names}, and {type(self).__qualname__} reads room_name: write "
+            "path('notifications/<int:room_name>/', ...), or override authorize(group) to decide "
+            "by what is captured"
+        )
 
     @property
     def _position(self) -> Position | None:
@@ -261,6 +282,23 @@ def _group(name: str) -> str:
         return require_group_name(name)
     except InvalidName as error:
         raise NoRouteFound(f"there is no group of that name: {error}") from error
+
+
+def captured_by_path(consumer: Consumer[Any]) -> Mapping[str, object]:
+    """What the path has captured by name.
+
+    Raises:
+        ConfigurationError: no router has looked at the path.
+    """
+    url_route = consumer.scope.get("url_route")
+    if url_route is None:
+        name = type(consumer).__qualname__
+        raise ConfigurationError(
+            f"{name} asks a router for the room of its path: write "
+            f"URLRouter([path('notifications/<int:room_name>/', {name})])"
+        )
+    captured: Mapping[str, object] = url_route["kwargs"]
+    return captured
 
 
 def since_of(scope: Scope) -> Position | None:

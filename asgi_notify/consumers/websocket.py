@@ -36,11 +36,11 @@ class _Websocket(Consumer[Done], Generic[Done]):
         {"accept", "close", "connect", "disconnect", "receive"}
     )
 
-    def websocket_connect(self, message: Event) -> Done:
+    def websocket_connect(self, message: Event, /) -> Done:
         """Handle the client's wish to connect."""
         return self.connect()
 
-    def websocket_receive(self, message: Event) -> Done:
+    def websocket_receive(self, message: Event, /) -> Done:
         """Handle a frame from the client."""
         text, data = message.get("text"), message.get("bytes")
         self._check_size(text, data)
@@ -48,16 +48,16 @@ class _Websocket(Consumer[Done], Generic[Done]):
             return self.receive(text_data=text)
         return self.receive(bytes_data=data)
 
-    def websocket_disconnect(self, message: Event) -> Done:
+    def websocket_disconnect(self, message: Event, /) -> Done:
         """Handle the end of the connection."""
         # RFC 6455 7.4.1: 1005 stands for a close frame without a code.
         return self.disconnect(message.get("code") or 1005)
 
-    def http_request(self, message: Event) -> Done:
+    def http_request(self, message: Event, /) -> Done:
         """Refuse a plain request, which waits for an answer: a router may lead it here, too."""
         raise NoRouteFound("this path is a WebSocket; open it with ws:// or wss://")
 
-    def connection_close(self, message: Message) -> Done:
+    def connection_close(self, message: Message, /) -> Done:
         """Handle somebody's wish, sent through the layer, that this connection ends."""
         return self.close(message.get("code"), message.get("reason"))
 
@@ -73,7 +73,7 @@ class _Websocket(Consumer[Done], Generic[Done]):
         """Called with each frame from the client; does nothing, unless overridden."""
         return self._emit()
 
-    def disconnect(self, code: int) -> Done:
+    def disconnect(self, code: int, /) -> Done:
         """Called once at the end of the connection, with its close code.
 
         Source: RFC 6455, section 7.4, for the codes.
@@ -176,7 +176,7 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
             content = await awaitable(self, "decode_json", self.decode_json(text))
         await awaitable(self, "receive_json", self.receive_json(content, **kwargs))
 
-    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+    async def receive_json(self, content: Any, /) -> None:
         """Called with what each frame of the client holds; does nothing, unless overridden."""
 
     async def send_json(self, content: Any, close: bool | int = False) -> None:
@@ -212,7 +212,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
             content = self.decode_json(text)
         return self.receive_json(content, **kwargs)  # so that an async one is found out
 
-    def receive_json(self, content: Any, **kwargs: Any) -> None:
+    def receive_json(self, content: Any, /) -> None:
         """Called with what each frame of the client holds; does nothing, unless overridden."""
 
     def send_json(self, content: Any, close: bool | int = False) -> None:

@@ -13,13 +13,14 @@ from asgi_notify import (
     InvalidChannelLayerError,
     Message,
     ProtocolTypeRouter,
+    PublishConsumer,
     StopConsumer,
     SyncConsumer,
     URLRouter,
     channel_layers,
     path,
 )
-from asgi_notify.testing import ApplicationCommunicator, WebsocketCommunicator
+from asgi_notify.testing import ApplicationCommunicator, HttpCommunicator, WebsocketCommunicator
 from asgi_notify.types import Event, Scope
 from tests.consumers.harness import Wire, assert_nothing_left, connected, left, text
 
@@ -83,6 +84,38 @@ async def test_what_is_set_on_an_instance_afterwards_holds_for_its_connections()
     for app, tag in (prototype, "blue"), (Tagged(), "none"):
         async with connected(app) as client:
             assert await client.receive_from() == tag
+
+
+async def test_what_is_set_afterwards_holds_also_where_init_has_set_it() -> None:
+    class Tagged(Greeter):
+        def __init__(self, greeting: str = "hello") -> None:
+            super().__init__(greeting)
+            self.lock = object()
+
+        async def connect(self) -> None:
+            locks.append(self.lock)
+            await self.accept()
+
+    locks: list[object] = []
+    prototype = Tagged("hi")
+    assert await answer(prototype) == "hi a"
+    prototype.greeting = "welcome"
+    assert await answer(prototype) == await answer(prototype) == "welcome a"
+    assert await answer(Tagged("hi")) == "hi a"
+    assert len({*locks, prototype.lock}) == 5  # what __init__ makes is each connection's own
+    prototype.lock = given = object()
+    locks.clear()
+    assert await answer(prototype) == "welcome a"
+    assert locks == [given]
+
+
+async def test_a_key_that_a_publisher_is_given_afterwards_is_asked_for() -> None:
+    publisher = PublishConsumer()
+    publisher.key = "secret"
+    app = URLRouter([path("<int:room_name>/", publisher)])
+    async with HttpCommunicator(app, "POST", "/7/", b'{"data": 1}') as client:
+        client.scope["server"] = ("127.0.0.1", 80)
+        assert (await client.get_response())["status"] == 401
 
 
 async def test_the_arguments_of_a_class_are_checked_when_the_application_is_made() -> None:

@@ -108,7 +108,7 @@ async def test_the_spelling_of_json_is_awaited(
         def encode_json(self, content: object) -> str:  # type: ignore[override]
             return str(content)
 
-        async def receive_json(self, content: object) -> None:  # type: ignore[override]
+        async def receive_json(self, content: object) -> None:
             await self.send_json(content)
 
     async with connected(Own) as client:
