@@ -11,7 +11,8 @@ import anyio
 from .asgi import header, json_response
 from .consumers.handlers import require_yes
 from .consumers.http import AsyncHttpConsumer
-from .consumers.watching import as_text, captured_by_path, room_group
+from .consumers.rooms import captured_by_path, room_group
+from .consumers.watching import as_text
 from .exceptions import (
     ClientError,
     ConfigurationError,

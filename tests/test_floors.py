@@ -93,6 +93,7 @@ FLOORS: Mapping[str, float] = {
     "middleware.*": 4,
     "middleware": 4.1,
     # product
+    "consumers.rooms": 4.9,
     "consumers.watching": 5,
     "consumers.notification": 5.1,
     "consumers.notification_http": 5.1,

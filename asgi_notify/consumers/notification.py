@@ -12,7 +12,8 @@ from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer
 from ..protocol import PROTOCOL, BadFrame, Request, frames, read
 from ..types import Event, Message, Receive, Scope, Send
 from .handlers import awaitable
-from .watching import Notifications, as_text, room_group, since_of
+from .rooms import room_group, since_of
+from .watching import Notifications, as_text
 from .websocket import AsyncWebsocketConsumer
 
 __all__ = ["NotificationConsumer", "Notifications", "as_text", "room_group"]

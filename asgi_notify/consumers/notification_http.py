@@ -14,8 +14,9 @@ from ..exceptions import ClientError, MisuseError
 from ..positions import Position
 from ..protocol import PROTOCOL, frames
 from ..types import Event, Message, Scope
+from .rooms import since_of
 from .sse import AsyncSseConsumer
-from .watching import Notifications, since_of
+from .watching import Notifications
 
 __all__ = ["NotificationHttpConsumer"]
 

@@ -8,27 +8,18 @@ from json import JSONEncoder
 from random import uniform
 from typing import Any, ClassVar, TypeGuard
 
-from ..asgi import query_value
 from ..codec import FrozenMessage, plain
-from ..exceptions import (
-    ConfigurationError,
-    Forbidden,
-    InvalidMessage,
-    InvalidName,
-    LayerClosed,
-    NoRouteFound,
-)
+from ..exceptions import ConfigurationError, Forbidden, InvalidMessage, LayerClosed
 from ..layers.results import Joined
-from ..names import require_group_name
 from ..positions import Position
 from ..protocol import frames
 from ..spelling import SpelledOnce
-from ..types import Message, Scope
-from ..users import user_group
-from .base import AsyncConsumer, Consumer
+from ..types import Message
+from .base import AsyncConsumer
 from .handlers import awaitable, require_yes
+from .rooms import captured_by_path, named_group, room_group
 
-__all__ = ["Notifications", "as_text", "captured_by_path", "room_group", "since_of"]
+__all__ = ["Notifications", "as_text"]
 
 logger = logging.getLogger("asgi_notify.notifications")
 
@@ -36,18 +27,6 @@ _OF_A_USER = re.compile(r"user_(0|[1-9][0-9]*)")
 
 # Made once: json.dumps with options of its own makes an encoder at each call.
 _spell = JSONEncoder(allow_nan=False, default=plain).encode
-
-
-def room_group(room_name: object) -> str:
-    """The group of a room: ``user_42`` for 42.
-
-    Raises:
-        NoRouteFound: no group can be called that.
-    """
-    try:
-        return user_group(room_name)
-    except InvalidName as error:
-        raise NoRouteFound(f"there is no room of that name: {error}") from error
 
 
 def as_text(data: object) -> str:
@@ -221,8 +200,7 @@ class Notifications(AsyncConsumer):
             self.room_name = captured["room_name"]
             self.room_group_name = room_group(self.room_name)
         else:
-            name = query_value(self.scope, "group")
-            self.room_group_name = _group(name) if name is not None else ""
+            self.room_group_name = named_group(self.scope) or ""
             self._require_own_check(captured)
         if self.room_group_name:
             require_yes(self, "join", await awaitable(self, "join", self.join()))
@@ -275,37 +253,3 @@ class Notifications(AsyncConsumer):
 def _is_shared(event: Message) -> TypeGuard[FrozenMessage]:
     """Whether it is the one object that all members of its group get."""
     return isinstance(event, FrozenMessage) and event.group is not None
-
-
-def _group(name: str) -> str:
-    try:
-        return require_group_name(name)
-    except InvalidName as error:
-        raise NoRouteFound(f"there is no group of that name: {error}") from error
-
-
-def captured_by_path(consumer: Consumer[Any]) -> Mapping[str, object]:
-    """What the path has captured by name.
-
-    Raises:
-        ConfigurationError: no router has looked at the path.
-    """
-    url_route = consumer.scope.get("url_route")
-    if url_route is None:
-        name = type(consumer).__qualname__
-        raise ConfigurationError(
-            f"{name} asks a router for the room of its path: write "
-            f"URLRouter([path('notifications/<int:room_name>/', {name})])"
-        )
-    captured: Mapping[str, object] = url_route["kwargs"]
-    return captured
-
-
-def since_of(scope: Scope) -> Position | None:
-    """The position that the query names, or None.
-
-    Raises:
-        ClientError: it is none.
-    """
-    text = query_value(scope, "since")
-    return Position.parse(text) if text is not None else None
