@@ -53,7 +53,7 @@ soak: $(VENV)/.dev ## cut connections and kill servers for minutes, and see that
 hostile: $(VENV)/.dev ## let hostile clients loose on a server for minutes, and see what each costs it
 	"$(BIN)/python" -m tests.hostile $(ARGS)
 
-bench: $(BENCH)/.bench ## measure the speed beside that of peers, in some ten minutes
+bench: $(BENCH)/.bench ## measure the speed beside that of peers, in some twenty minutes
 	"$(BENCH)/bin/python" -m benchmarks $(ARGS)
 
 screenshot: $(VENV)/.dev ## drive the demo page in a browser, and renew the README's picture

@@ -1,12 +1,16 @@
-"""Rounds of trials: each contender once, then each again, so that all meet the same weather."""
+"""Rounds of trials: each contender once, then each again, so that all meet the same weather.
+
+Each round begins with another one: who always went first would always meet the machine
+as the one before has left it.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .contenders import CONTENDERS, Contender
 from .control import ChildError
 from .results import Result, Results
-from .trial import Options
+from .trial import Options, rotated
 from .workloads import Workload
 
 __all__ = ["Planned", "plan", "run"]
@@ -51,7 +55,7 @@ def plan(
         planned += [
             Planned(workload, contender, number)
             for number in range(rounds or workload.rounds)
-            for contender in there
+            for contender in rotated(there, number)
         ]
     return planned, results
 
@@ -69,7 +73,7 @@ def run(
         if key in results.skipped:
             continue
         try:
-            cases = trial.workload.measure(trial.contender, options)
+            cases = trial.workload.measure(trial.contender, replace(options, round=trial.round))
         except ChildError as error:
             results.skipped[key] = f"it failed: {error}"
             continue

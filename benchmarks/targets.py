@@ -10,7 +10,6 @@ from .workloads.blocking import BLOCKING
 from .workloads.burst import ONE, TRAIN
 from .workloads.paced import PACED
 from .workloads.private import PRIVATE
-from .workloads.slow_readers import WITH, WITHOUT
 
 __all__ = ["TARGETS", "Target", "Verdict"]
 
@@ -113,12 +112,6 @@ TARGETS: tuple[Target, ...] = (
         Figure("scale", "15,000", "raw", "kb_per_connection"),
         at_most=4,
         how="difference",
-    ),
-    Target(
-        "slow readers: the others' p99, with / without",
-        Figure("slow-readers", WITH, "ours_async", "p99_ms"),
-        Figure("slow-readers", WITHOUT, "ours_async", "p99_ms"),
-        at_most=1.2,
     ),
     Target(
         "50 handlers that block 0.1 s each, in 40 threads: ms until all are done",

@@ -1,16 +1,19 @@
 """One contender's server with its clients, and what is measured between the two."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import TypeVar
 
 from .contenders import Contender
 from .control import Child, ChildError, Pins
 from .publisher import Job
 from .results import Figures
 
-__all__ = ["Options", "Trial"]
+__all__ = ["Options", "Trial", "rotated"]
+
+T = TypeVar("T")
 
 QUIET = 2.0  # seconds without a message, after which the rest counts as lost
 PROBES = 7  # tries until all clients are subscribed; the last waits for 16 s
@@ -24,14 +27,22 @@ class Options:
     Args:
         is_quick: whether small figures will do.
         pins: where servers and clients run.
+        round: which one it is, from 0.
     """
 
     is_quick: bool = False
     pins: Pins = field(default_factory=lambda: Pins(is_on=False))
+    round: int = 0
 
     def size(self, whole: int, quick: int) -> int:
         """The one or the other."""
         return quick if self.is_quick else whole
+
+
+def rotated(items: Sequence[T], number: int) -> list[T]:
+    """The items, from another one on in each round: in as many rounds each stands in each place."""
+    first = number % len(items) if items else 0
+    return [*items[first:], *items[:first]]
 
 
 class Trial:

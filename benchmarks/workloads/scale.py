@@ -54,6 +54,6 @@ WORKLOAD = Workload(
         "lost",
     ),
     ratios=(Ratio("kB above raw", "kb_per_connection", contender="raw", how="difference"),),
-    rounds=1,
+    rounds=3,
     left_out={"ours_sync": "it holds its connections as the asynchronous consumer does"},
 )
