@@ -76,6 +76,24 @@ class Wire:
         return next((event for event in self.sent if event["type"] == "websocket.close"), None)
 
 
+class Slow:
+    """A network that lets through as many events as a test says; its `hold` is an ``on_send``."""
+
+    def __init__(self) -> None:
+        self.permits = 0.0
+        self._changed = anyio.Event()
+
+    def let(self, count: float) -> None:
+        self.permits += count
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def hold(self, event: Any) -> None:
+        while self.permits < 1:
+            await self._changed.wait()
+        self.permits -= 1
+
+
 @asynccontextmanager
 async def connected(
     app: ASGIApp | type[Any], path: str = "/", **kwargs: Any

@@ -17,7 +17,7 @@ from asgi_notify import History, InMemoryChannelLayer, NotificationConsumer, URL
 from asgi_notify.layers import Overflow
 from asgi_notify.positions import Position
 from asgi_notify.protocol import PROTOCOL
-from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, left, text
+from tests.consumers.harness import CONNECT, Slow, Wire, assert_nothing_left, left, text
 from tests.frames import check
 
 SIZE = 4  # messages in the history; as few as possible for every limit to be met
@@ -95,24 +95,6 @@ class Asker:
         else:
             assert frame["replayed"] == 0
             self.readers.append(Reading(position))
-
-
-class Slow:
-    """The network, which lets through as many frames as a test says."""
-
-    def __init__(self) -> None:
-        self.permits = 0
-        self._changed = anyio.Event()
-
-    def let(self, count: float) -> None:
-        self.permits += count  # type: ignore[assignment]  # infinity lets all of them through
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
-
-    async def hold(self, event: Any) -> None:
-        while self.permits < 1:
-            await self._changed.wait()
-        self.permits -= 1
 
 
 async def converse(steps: list[Step], policy: Overflow, address: str) -> None:
