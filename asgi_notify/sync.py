@@ -4,10 +4,13 @@ import asyncio
 import atexit
 import inspect
 import os
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
-from contextvars import Context
+import sys
+from asyncio import _get_running_loop
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future, wait
+from contextvars import Context, copy_context
 from functools import partial, wraps
+from inspect import CORO_CREATED, getcoroutinestate
 from math import inf
 from threading import Lock, Thread, get_ident
 from typing import Any, ParamSpec, TypeVar
@@ -25,20 +28,29 @@ __all__ = ["Home", "async_to_sync", "failure_of", "farewell_limiter", "handler_l
 
 EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
 
+LOOK_AFTER = 0.1  # seconds; a loop that ends keeps nobody waiting longer, and it is cheap to look
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Home:
-    """One event loop, as other threads see it."""
+    """One event loop, as other threads see it.
 
-    __slots__ = ("_process", "_thread", "_token")
+    A loop of asyncio's has ended when it is closed: one that only stopped may run
+    on. What a closed loop was still asked to do it forgets, and tells nobody; so a
+    thread that waits for it looks every `LOOK_AFTER` seconds whether it still lives.
+    """
+
+    __slots__ = ("_loop", "_process", "_thread", "_token")
 
     def __init__(self) -> None:
         """The event loop that runs now in this thread."""
         self._token = current_token()
         self._thread = get_ident()
         self._process = _process
+        native: Any = self._token.native_token  # a trio token or an asyncio loop
+        self._loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Home) and self._token.native_token is other._token.native_token
@@ -48,24 +60,28 @@ class Home:
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller is in the loop's own thread."""
-        # Asked at every send: a thread number is told in 30 ns, a loop in a thousand.
+        """Whether the caller is in the loop's own thread, and asyncio runs no other loop there."""
+        # Asked at every send: this takes some 50 ns, to ask anyio for the loop a thousand.
+        if self._loop is not None:
+            return _get_running_loop() is self._loop and self._process is _process
         return get_ident() == self._thread and self._process is _process
 
     @property
     def is_over(self) -> bool:
         """Whether the loop has ended, or was left behind in the process that this one forked from.
 
+        In the loop's own thread, one that does not run just now counts as ended.
         Never waits: a loop may be busy for as long as the caller asks.
         """
-        if self.is_here:
-            return not running_loop() or Home() != self
         if self._process is not _process:
             return True
-        loop: Any = self._token.native_token  # a trio token or an asyncio loop
-        schedule = getattr(loop, "run_sync_soon", None) or loop.call_soon_threadsafe
+        if get_ident() == self._thread:
+            return not running_loop() or Home() != self
+        if self._loop is not None:
+            return self._loop.is_closed()
+        token: Any = self._token.native_token
         try:
-            schedule(int)
+            token.run_sync_soon(int)
         except RuntimeError:  # of which trio's own error is one
             return True
         return False
@@ -77,22 +93,98 @@ class Home:
         goes on even while the other one is busy.
 
         Raises:
-            anyio.RunFinishedError: the loop has ended.
+            anyio.RunFinishedError: the loop has ended without running it.
         """
-        if self._process is not _process:
+        if self.is_over:
             raise anyio.RunFinishedError
-        there = partial(anyio.from_thread.run_sync, partial(func, *args, **kwargs))
-        return await anyio.to_thread.run_sync(partial(there, token=self._token))
+
+        job = partial(func, *args, **kwargs)
+        if self._loop is not None:
+            return await anyio.to_thread.run_sync(_call_in_asyncio, self._loop, job)
+        there = partial(anyio.from_thread.run_sync, job, token=self._token)
+        return await anyio.to_thread.run_sync(there)
 
     def wait_for(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an async function in the loop, and wait for its result in this other thread.
 
         Raises:
             MisuseError: an event loop runs in this thread, which waiting would block.
-            anyio.RunFinishedError: the loop has ended.
+            anyio.RunFinishedError: the loop has ended, before or meanwhile.
         """
         _refuse_running_loop(func)
-        return anyio.from_thread.run(partial(_call, func, *args, **kwargs), token=self._token)
+        if self.is_over:
+            raise anyio.RunFinishedError
+        job = partial(_call, func, *args, **kwargs)
+        if self._loop is not None:
+            return _await_in_asyncio(self._loop, job())
+        # Trio either does what it is asked, or says that it has ended.
+        return anyio.from_thread.run(_unless_cancelled, job, token=self._token)
+
+
+# Not by anyio's functions, which wait for ever for a loop that was closed meanwhile.
+
+
+def _call_in_asyncio(loop: asyncio.AbstractEventLoop, job: Callable[[], T]) -> T:
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(job())
+        except BaseException as error:
+            future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+
+    try:
+        loop.call_soon_threadsafe(run, context=_context_in_asyncio())
+    except RuntimeError as error:  # it was closed a moment ago
+        raise anyio.RunFinishedError from error
+    return _result(future, loop)
+
+
+def _await_in_asyncio(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    try:
+        submit = partial(asyncio.run_coroutine_threadsafe, coroutine, loop)
+        try:
+            future = _context_in_asyncio().run(submit)
+        except RuntimeError as error:  # it was closed a moment ago
+            raise anyio.RunFinishedError from error
+        return _result(future, loop)
+    finally:
+        if getcoroutinestate(coroutine) == CORO_CREATED:
+            coroutine.close()  # nobody will ever begin it
+
+
+def _result(future: Future[T], loop: asyncio.AbstractEventLoop) -> T:
+    """Wait for what a loop was asked to do, while it lives."""
+    while not wait((future,), LOOK_AFTER).done:
+        if loop.is_closed() and not future.done():
+            raise anyio.RunFinishedError
+    if future.cancelled():  # asyncio cancels all tasks before it closes a loop
+        raise anyio.RunFinishedError
+    return future.result()
+
+
+def _context_in_asyncio() -> Context:
+    """The caller's context, which may come from a task of trio's, for use in asyncio."""
+    context = copy_context()
+    context.run(_name_asyncio)
+    return context
+
+
+def _name_asyncio() -> None:
+    # Anyio asks it, where it is installed, which library runs, and does the same.
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        sniffio.current_async_library_cvar.set("asyncio")
+
+
+async def _unless_cancelled(job: Callable[[], Awaitable[T]]) -> T:
+    """Run a job that nobody cancels but a loop that ends, and say that it was that."""
+    try:
+        return await job()
+    except anyio.get_cancelled_exc_class() as error:
+        raise anyio.RunFinishedError from error
 
 
 async def _call(func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,5 +1,6 @@
 """How threads and event loops call each other, in every place that a publisher may stand in."""
 
+import asyncio
 import contextvars
 import gc
 import os
@@ -388,7 +389,6 @@ def test_a_home_is_over_in_the_same_thread_once_another_loop_runs() -> None:
     for first in ("asyncio", "trio"):
         for second in ("asyncio", "trio"):
             home = anyio.run(make_home, backend=first)
-            assert home.is_here
             assert home.is_over
             assert anyio.run(is_over, home, backend=second)
 
@@ -396,6 +396,118 @@ def test_a_home_is_over_in_the_same_thread_once_another_loop_runs() -> None:
 async def test_a_running_loop_is_noticed() -> None:
     assert running_loop()
     assert await anyio.to_thread.run_sync(running_loop) is False
+
+
+# A loop that ends while threads wait for it.
+
+
+def hammer(home: Home, gone: list[str]) -> None:
+    """Ask a loop for something again and again, until it says that it has ended."""
+
+    async def call() -> int:
+        return await home.call(int)
+
+    while True:
+        try:
+            home.wait_for(anyio.lowlevel.checkpoint)
+            anyio.run(call)
+        except anyio.RunFinishedError:
+            gone.append("told")
+            return
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_no_thread_waits_for_a_loop_that_has_ended(backend: str) -> None:
+    homes: list[Home] = []
+    gone: list[str] = []
+    threads: list[threading.Thread] = []
+
+    async def life() -> None:
+        homes.append(Home())
+        for _ in range(3):
+            thread = threading.Thread(target=hammer, args=(homes[-1], gone), daemon=True)
+            threads.append(thread)
+            thread.start()
+        await anyio.sleep(0.005)
+
+    for _ in range(20):
+        anyio.run(life, backend=backend)
+    for thread in threads:
+        thread.join(10)
+    assert gone == ["told"] * 60
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_what_waits_in_a_loop_when_it_ends_is_told_so(backend: str) -> None:
+    waiting = threading.Event()
+
+    async def never() -> None:
+        waiting.set()
+        await anyio.sleep_forever()
+
+    async def life() -> None:
+        home = Home()
+        results.append(pool.submit(lambda: home.wait_for(never)))
+        while not waiting.is_set():
+            await anyio.lowlevel.checkpoint()
+
+    results: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+        anyio.run(life, backend=backend)
+        with pytest.raises(anyio.RunFinishedError):
+            results[0].result(timeout=10)
+
+
+def test_a_loop_that_was_closed_with_all_its_tasks_is_waited_for_no_more() -> None:
+    loop = asyncio.new_event_loop()
+    home = loop.run_until_complete(make_home())
+
+    async def call_int() -> int:
+        return await home.call(int)
+
+    with ThreadPoolExecutor(2) as pool:
+        results: list[Future[Any]] = [
+            pool.submit(lambda: home.wait_for(anyio.lowlevel.checkpoint)),
+            pool.submit(lambda: anyio.run(call_int)),
+        ]
+        time.sleep(0.01)  # so that they most likely wait; the result is the same where not
+        loop.close()
+        for result in results:
+            with pytest.raises(anyio.RunFinishedError):
+                result.result(timeout=10)
+
+
+async def test_what_is_called_sees_the_callers_context() -> None:
+    home = Home()
+
+    def caller() -> str:
+        colour.set("blue")
+        return home.wait_for(see_colour)
+
+    assert await in_plain_thread(caller) == "blue"
+
+
+@pytest.mark.parametrize("other", ["asyncio", "trio"])
+async def test_a_context_of_another_loop_is_no_hindrance(other: str) -> None:
+    home = Home()
+    async with other_loop(other) as call:
+        foreign = await call(contextvars.copy_context)
+    there = await in_plain_thread(lambda: foreign.run(lambda: home.wait_for(make_home)))
+    assert there == home
+
+
+async def test_an_error_in_a_home_is_raised_where_it_is_called_from() -> None:
+    home = Home()
+
+    def fails() -> None:
+        raise LookupError("lost")
+
+    with pytest.raises(LookupError, match="lost"):
+        await in_plain_thread(lambda: home.wait_for(fail))
+    async with other_loop() as call:
+        with pytest.raises(LookupError, match="lost"):
+            await call(home.call, fails)
 
 
 # The threads of synchronous handlers.
