@@ -4,6 +4,7 @@ import logging
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from math import inf
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -116,6 +117,7 @@ class Connection(Outlet):
                 if patrol is not None:
                     patrol.leave(self)
                 with anyio.CancelScope(shield=True):
+                    await self._see_off(CLOSE_TIMEOUT)
                     await self._say_goodbye()
                 self._depart()
             self.tasks.cancel_scope.cancel()
@@ -169,6 +171,8 @@ class Connection(Outlet):
         await self.follow(self._join)
         if not self.is_over:
             await handle_each(self, by_steps=self._by_steps)
+        if self.scope["type"] != "websocket":
+            await self._see_off(inf)  # a body may be large, and its client slow
         return self._error or self.mailbox.error
 
     def begin(self, entry: Entry) -> Coroutine[Any, Any, None] | None:
@@ -242,6 +246,12 @@ class Connection(Outlet):
         code = getattr(error, "close_code", 1011)
         reason = str(error) if code != 1011 else "Internal Server Error"
         return [*self._parting(error), close(code, reason)]
+
+    async def _see_off(self, seconds: float) -> None:
+        """Wait for the last event, which a task of the consumer's own may just be sending."""
+        if self._parted is not None:
+            with anyio.move_on_after(seconds):
+                await self._parted.wait()
 
     async def _say_goodbye(self) -> None:
         """Handle the disconnect event, once, if there was a connection at all."""

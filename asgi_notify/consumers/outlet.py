@@ -29,8 +29,8 @@ class Outlet:
     """
 
     __slots__ = (
-        "_end", "_grace", "_handling", "_is_left", "_left", "_protocol", "_reading", "_send",
-        "_state", "_steady", "is_over", "mailbox", "scope", "sends_begun", "sends_ended",
+        "_end", "_grace", "_handling", "_is_left", "_left", "_parted", "_protocol", "_reading",
+        "_send", "_state", "_steady", "is_over", "mailbox", "scope", "sends_begun", "sends_ended",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send, mailbox: Mailbox, grace: float) -> None:
@@ -46,6 +46,7 @@ class Outlet:
         self._end: Event = {"type": self._protocol.leaving, "code": 1006, "reason": ""}
         self._is_left = False
         self._left: anyio.Event | None = None  # made by who waits for it: it takes 800 bytes
+        self._parted: anyio.Event | None = None  # made with the last event, set when it was sent
         self.is_over = False  # and nothing more is to be handled, but the disconnect event
         # Where the two differ, a send is under way; where it waits, so does the client's reading.
         self.sends_begun = 0
@@ -73,11 +74,11 @@ class Outlet:
         kind = event["type"]
         if kind != self._steady:
             has_advanced = self._advance(event)
+            if has_advanced and self._state == CLOSED:
+                await self._send_last(event)
+                return
             if kind in _WHOLE_FILES:
                 await self._pass_on(event)
-                return
-            if has_advanced and kind == "websocket.close":
-                await self._close(event)
                 return
         self.sends_begun += 1
         try:  # what _pass_on does, without the cost of a call for each frame
@@ -97,8 +98,6 @@ class Outlet:
         if self._state == before:
             return False
         self._steady = self._protocol.steady(self._state)
-        if self._state == CLOSED:
-            self.is_over = True
         if event["type"] == "websocket.close":
             self._end["code"] = event.get("code", 1000)
             self._end["reason"] = event.get("reason") or ""
@@ -106,22 +105,35 @@ class Outlet:
             logger.info("accepted %s from %s", self, client_address(self.scope))
         return True
 
+    async def _send_last(self, event: Event) -> None:
+        """Send what ends the connection, and have no more handled, also where nothing is now."""
+        self.is_over = True
+        self._parted = anyio.Event()
+        self.mailbox.wake()
+        try:
+            if event["type"] == "websocket.close":
+                await self._close(event)
+            else:
+                await self._pass_on(event)
+        finally:
+            self._parted.set()
+
     async def _close(self, event: Event) -> None:
         # Some servers hold the close frame back while they are asked for an event.
         self._reading.cancel()
         await cancel_shielded_checkpoint()
-        self.sends_begun += 1
-        try:
-            await self._pass_on(event)
-        finally:
-            self.sends_ended += 1
+        await self._pass_on(event)
         self._handling.deadline = anyio.current_time() + self._grace
 
     async def _pass_on(self, event: Event) -> None:
+        is_counted = event["type"] not in _WHOLE_FILES
+        self.sends_begun += is_counted
         try:
             await self._send(event)
         except Exception as error:
             await self._excuse(error, event)
+        finally:
+            self.sends_ended += is_counted
 
     async def _excuse(self, error: Exception, event: Event) -> None:
         """Pass over what a server raises for a client that has left; raise anything else."""

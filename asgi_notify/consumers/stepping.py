@@ -69,17 +69,21 @@ async def handle_each(feed: Feed, *, by_steps: bool) -> None:
     """
     mailbox, handled = feed.mailbox, 0
     steps = _steps_of_loop() if by_steps else None
-    while not feed.is_over and mailbox.error is None:
-        entry = mailbox.pop()
-        if entry is not None:
-            await feed.follow(feed.begin, entry)
-            handled += 1
-            if handled % TURN == 0:
-                await checkpoint()
-        elif steps is None:
-            await mailbox.wait()
-        else:
-            await _sleep(feed, steps)
+    try:
+        while not feed.is_over and mailbox.error is None:
+            entry = mailbox.pop()
+            if entry is not None:
+                await feed.follow(feed.begin, entry)
+                handled += 1
+                if handled % TURN == 0:
+                    mailbox.pause()
+                    await checkpoint()
+            elif steps is None:
+                await mailbox.wait()
+            else:
+                await _sleep(feed, steps)
+    finally:
+        mailbox.watch(None)  # no sender is to wait for a reader that has gone
 
 
 class _Steps:
@@ -182,6 +186,8 @@ class _Sleep(asyncio.Future[None]):
                 self.error = error
             break
         if not super().done():  # a handler may have cancelled its own task
+            if self.begun is None:
+                mailbox.pause()  # the task goes on, without having to wait for anything
             self.set_result(None)
 
 

@@ -32,7 +32,7 @@ SWEEP_AT = 1000  # mailboxes without a consumer before the first look for forgot
 
 
 Late = Sequence[Mailbox]
-"""Those that a sender is to let catch up: it waits while they are late."""
+"""Those that a sender is to let catch up."""
 
 
 class Hub:
@@ -116,6 +116,13 @@ class Hub:
         self._attached.remove(mailbox)
         del self._mailboxes[mailbox.channel]
 
+    def abandon(self) -> None:
+        """Let go of all consumers and of all who wait, since their event loop has ended."""
+        for mailbox in self._mailboxes.values():
+            mailbox.abandon()
+        for mailbox in self.attached:
+            self.detach(mailbox)
+
     # Channels.
 
     @property
@@ -160,11 +167,6 @@ class Hub:
                 "capacity; read it faster, send less, or raise the layer's channel_capacity"
             )
         return () if taken else (mailbox,)
-
-    @staticmethod
-    def late(mailboxes: Late) -> Late:
-        """Those that still are."""
-        return [mailbox for mailbox in mailboxes if mailbox.is_late]
 
     # Groups.
 

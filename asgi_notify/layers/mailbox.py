@@ -58,8 +58,8 @@ class Mailbox(Queue):
     """
 
     __slots__ = (
-        "_ahead", "_is_woken", "_reader", "_readers", "_room", "error", "groups", "on_close",
-        "overflow",
+        "_ahead", "_is_woken", "_reader", "_readers", "_room", "_turn", "error", "groups",
+        "on_close", "overflow",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +76,8 @@ class Mailbox(Queue):
         self.groups: set[str] = set()
         self.on_close: Callable[[], None] | None = None
         self.overflow = overflow
-        self._is_woken = False  # the reader, which has not had its turn yet
+        self._is_woken = False  # the reader has something to do, and will do it in its turn
+        self._turn: anyio.Event | None = None  # for senders that wait for that
         self._reader: Reader | None = None
         self._readers = 0  # in wait()
         self._ahead = 0  # how many events of the client wait
@@ -89,18 +90,24 @@ class Mailbox(Queue):
 
     @property
     def is_late(self) -> bool:
-        """Whether it is over its capacity for a reader that was woken and had no turn yet."""
+        """Whether it is over its capacity for a reader that has not had its turn yet."""
         return self._is_woken and self._taken() > self.capacity
+
+    async def catch_up(self) -> None:
+        """Wait while it `is_late`: until its reader takes out, or stops to read."""
+        while self.is_late:
+            self._turn = self._turn or anyio.Event()
+            await self._turn.wait()
 
     # Putting in: called by the layer in the loop of its consumers, never waits.
 
     def offer(self, entry: Entry) -> bool | None:
         """Put a message in, and return whether it was taken.
 
-        None says that it was, and asks to wait while `is_late` before more is
-        sent: the mailbox was full, but its reader was woken and has not had its
-        turn yet, so it is not slow. A burst that is sent in one turn of the
-        event loop loses nothing.
+        None says that it was, and asks to `catch_up` before more is sent: the
+        mailbox was full, but its reader was woken, or has paused, and has not
+        had its turn yet, so it is not slow. A burst that is sent in one turn of
+        the event loop loses nothing.
         """
         items = self._items
         if items is not None and len(items) - self._beside < self.capacity:
@@ -166,7 +173,7 @@ class Mailbox(Queue):
         kept = [entry for entry in self._waiting() if not is_of_history(entry, group)]
         self._keep([*kept, *messages])
         if self._waiting():
-            self._wake()
+            self.wake()
 
     def owed(self, group: str) -> Position | None:
         """The position after which all that a group's history gave still waits, or is told lost.
@@ -185,7 +192,7 @@ class Mailbox(Queue):
             self._next = None
         else:
             self._next = entry
-        self._wake()
+        self.wake()
 
     async def put_event(self, event: Event) -> None:
         """Put in what the client sent; waits while `READ_AHEAD` of its events wait."""
@@ -204,7 +211,8 @@ class Mailbox(Queue):
         self.error = error
         self._lose("closed", self._unread())
         self._keep(())
-        self._wake()
+        self._let_senders_go()  # there is nothing any more that they could wait for
+        self.wake()
         if self.on_close is not None:
             self.on_close()
 
@@ -216,7 +224,10 @@ class Mailbox(Queue):
         Raises:
             NotifyError: the one that the mailbox was closed with.
         """
-        self._is_woken = False
+        if self._is_woken:
+            self._is_woken = False
+            if self._turn is not None:
+                self._let_senders_go()
         while True:
             if self._next is not None:
                 entry, self._next = self._next, None
@@ -250,10 +261,17 @@ class Mailbox(Queue):
         self._readers += 1
         try:
             await woken.wait()
-        finally:
-            self._readers -= 1
-            if not self._readers:
-                self.watch(None)  # the next reader may come from another event loop
+        except GeneratorExit:  # its loop was closed, and `abandon` counts it no more
+            raise
+        except BaseException:
+            self._stop_waiting()
+            raise
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        self._readers -= 1
+        if not self._readers:
+            self.watch(None)  # the next reader may come from another event loop
 
     def watch(self, reader: Reader | None) -> None:
         """Have the one reader's ``set`` called, once, when there is something; None: no more.
@@ -262,9 +280,36 @@ class Mailbox(Queue):
         """
         self._reader = reader
         self._is_woken = False
+        self._let_senders_go()
 
-    def _wake(self) -> None:
+    def pause(self) -> None:
+        """Note that the reader lets others have their turn, and will then go on by itself.
+
+        Until it does, it counts as one that keeps up, as if it had been woken.
+        """
+        self._is_woken = True
+
+    def wake(self) -> None:
+        """Have the reader look, though there may be nothing to take out."""
         reader, self._reader = self._reader, None
         if reader is not None:
             self._is_woken = True
             reader.set()
+
+    def _let_senders_go(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.set()
+
+    # The end.
+
+    def leave(self) -> None:
+        """Count what waits as lost, since its consumer has left; nobody waits for it any more."""
+        super().leave()
+        self.watch(None)
+
+    def abandon(self) -> None:
+        """Forget who waits here, since the event loop that they waited in has ended."""
+        self._turn = None  # not set: a loop that was closed takes no more calls
+        self._readers = 0
+        self.watch(None)

@@ -4,12 +4,12 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ..codec import encode
 from ..exceptions import LayerClosed, MisuseError
@@ -98,7 +98,8 @@ class InMemoryChannelLayer(BaseChannelLayer):
         elif home.is_here:
             await self._drain()
         else:
-            await anyio.to_thread.run_sync(home.wait_for, self._drain)
+            with suppress(anyio.RunFinishedError):  # they ended with it
+                await anyio.to_thread.run_sync(home.wait_for, self._drain)
         await self.flush()
 
     async def _drain(self) -> None:
@@ -205,9 +206,14 @@ class InMemoryChannelLayer(BaseChannelLayer):
 
     async def _let_catch_up(self, late: Late) -> None:
         """Wait while consumers that were woken have had no turn: then a burst loses nothing."""
-        while late:
-            await cancel_shielded_checkpoint()
-            late = await self._run(self.hub.late, late)
+        home = self._home
+        if not late or home is None:
+            return
+        if home == Home():
+            await _catch_up(late)
+            return
+        with suppress(anyio.RunFinishedError):  # those in it are late no more
+            await anyio.to_thread.run_sync(home.wait_for, _catch_up, late)
 
     async def history(
         self, group: str, *, since: Position | str | None = None, limit: int | None = None
@@ -279,10 +285,14 @@ class InMemoryChannelLayer(BaseChannelLayer):
 
     def _forget_consumers(self) -> None:
         """Let go of what an event loop left behind when it ended."""
-        for mailbox in self.hub.attached:
-            self.hub.detach(mailbox)
+        self.hub.abandon()
         self._attendance.rest()
         self._home = None
+
+
+async def _catch_up(late: Late) -> None:
+    for mailbox in late:
+        await mailbox.catch_up()
 
 
 def _position(since: Position | str | None) -> Position | None:

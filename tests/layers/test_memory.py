@@ -1,13 +1,18 @@
 """What the layer of a single process does about threads and event loops."""
 
+import asyncio
+import gc
 import threading
+from typing import Any
 
 import anyio
 import pytest
 
+from asgi_notify import AsyncWebsocketConsumer
 from asgi_notify.exceptions import LayerClosed, MisuseError
 from asgi_notify.layers import History, InMemoryChannelLayer, Mailbox, Sent
 from asgi_notify.types import Message
+from tests.consumers.harness import CONNECT, Wire
 from tests.loops import other_loop
 
 from .tools import Clock, drops, read, waiting
@@ -202,6 +207,60 @@ def test_a_channel_that_was_read_in_an_ended_loop_is_read_in_the_next(
     anyio.run(give_up, backend=first)
     anyio.run(read_on, backend=second)
     assert got == [number(1)]
+
+
+class Listening(AsyncWebsocketConsumer):
+    """Waits for messages, as a real consumer does."""
+
+    groups = ("room",)
+
+    async def number(self, message: Message) -> None:
+        pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("second", BACKENDS)
+@pytest.mark.parametrize("stepping", ["0", "1"])
+def test_a_loop_that_left_its_tasks_behind_holds_up_nobody(
+    closes: bool, second: str, stepping: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one that was closed without cancelling them, nor one that only stopped."""
+    monkeypatch.setenv("ASGI_NOTIFY_STEPPING", stepping)
+    layer, wire = InMemoryChannelLayer(capacity=2), Wire(CONNECT)
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> list[asyncio.Task[Any]]:
+        app = Listening.as_asgi(channel_layer=layer)
+        tasks = [
+            asyncio.create_task(wire.run(app)),
+            asyncio.create_task(layer.receive("work")),
+        ]
+        await anyio.wait_all_tasks_blocked()
+        assert (await layer.group_send("room", number(0))).reached == 1
+        assert (await layer.group_send("room", number(0))).reached == 1
+        return tasks
+
+    async def go_on() -> None:
+        with anyio.fail_after(5):
+            for n in range(10):
+                assert await layer.group_send("room", number(n)) == Sent(0, 0)
+            await layer.send("work", number(1))
+            assert await layer.receive("work") == number(1)
+            mailbox = await join(layer)
+            assert (await layer.group_send("room", number(2))).reached == 1
+            assert waiting(mailbox) == [number(2)]
+
+    left = loop.run_until_complete(begin())
+    if closes:
+        loop.close()
+    anyio.run(go_on, backend=second)
+    gc.collect()
+    if not closes:
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(left))
+        loop.close()
 
 
 async def test_a_publisher_needs_no_loop_of_consumers() -> None:
