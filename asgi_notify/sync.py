@@ -4,13 +4,11 @@ import asyncio
 import atexit
 import inspect
 import os
-import sys
 from asyncio import _get_running_loop
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future, wait
-from contextvars import Context, copy_context
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextvars import Context
 from functools import partial, wraps
-from inspect import CORO_CREATED, getcoroutinestate
 from math import inf
 from threading import Lock, Thread, get_ident
 from typing import Any, ParamSpec, TypeVar
@@ -21,14 +19,13 @@ import anyio.to_thread
 from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import RunVar, current_token
 
+from .asking import await_in_asyncio, call_in_asyncio, unless_cancelled
 from .exceptions import MisuseError
 from .settings import Settings
 
 __all__ = ["Home", "async_to_sync", "failure_of", "farewell_limiter", "handler_limiter"]
 
 EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
-
-LOOK_AFTER = 0.1  # seconds; a loop that ends keeps nobody waiting longer, and it is cheap to look
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,9 +34,8 @@ T = TypeVar("T")
 class Home:
     """One event loop, as other threads see it.
 
-    A loop of asyncio's has ended when it is closed: one that only stopped may run
-    on. What a closed loop was still asked to do it forgets, and tells nobody; so a
-    thread that waits for it looks every `LOOK_AFTER` seconds whether it still lives.
+    A loop of asyncio's has ended when it is closed: one that only stopped may run on,
+    and threads wait for it.
     """
 
     __slots__ = ("_loop", "_process", "_thread", "_token")
@@ -100,7 +96,7 @@ class Home:
 
         job = partial(func, *args, **kwargs)
         if self._loop is not None:
-            return await anyio.to_thread.run_sync(_call_in_asyncio, self._loop, job)
+            return await anyio.to_thread.run_sync(call_in_asyncio, self._loop, job)
         there = partial(anyio.from_thread.run_sync, job, token=self._token)
         return await anyio.to_thread.run_sync(there)
 
@@ -116,75 +112,8 @@ class Home:
             raise anyio.RunFinishedError
         job = partial(_call, func, *args, **kwargs)
         if self._loop is not None:
-            return _await_in_asyncio(self._loop, job())
-        # Trio either does what it is asked, or says that it has ended.
-        return anyio.from_thread.run(_unless_cancelled, job, token=self._token)
-
-
-# Not by anyio's functions, which wait for ever for a loop that was closed meanwhile.
-
-
-def _call_in_asyncio(loop: asyncio.AbstractEventLoop, job: Callable[[], T]) -> T:
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(job())
-        except BaseException as error:
-            future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-
-    try:
-        loop.call_soon_threadsafe(run, context=_context_in_asyncio())
-    except RuntimeError as error:  # it was closed a moment ago
-        raise anyio.RunFinishedError from error
-    return _result(future, loop)
-
-
-def _await_in_asyncio(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    try:
-        submit = partial(asyncio.run_coroutine_threadsafe, coroutine, loop)
-        try:
-            future = _context_in_asyncio().run(submit)
-        except RuntimeError as error:  # it was closed a moment ago
-            raise anyio.RunFinishedError from error
-        return _result(future, loop)
-    finally:
-        if getcoroutinestate(coroutine) == CORO_CREATED:
-            coroutine.close()  # nobody will ever begin it
-
-
-def _result(future: Future[T], loop: asyncio.AbstractEventLoop) -> T:
-    """Wait for what a loop was asked to do, while it lives."""
-    while not wait((future,), LOOK_AFTER).done:
-        if loop.is_closed() and not future.done():
-            raise anyio.RunFinishedError
-    if future.cancelled():  # asyncio cancels all tasks before it closes a loop
-        raise anyio.RunFinishedError
-    return future.result()
-
-
-def _context_in_asyncio() -> Context:
-    """The caller's context, which may come from a task of trio's, for use in asyncio."""
-    context = copy_context()
-    context.run(_name_asyncio)
-    return context
-
-
-def _name_asyncio() -> None:
-    # Anyio asks it, where it is installed, which library runs, and does the same.
-    sniffio = sys.modules.get("sniffio")
-    if sniffio is not None:
-        sniffio.current_async_library_cvar.set("asyncio")
-
-
-async def _unless_cancelled(job: Callable[[], Awaitable[T]]) -> T:
-    """Run a job that nobody cancels but a loop that ends, and say that it was that."""
-    try:
-        return await job()
-    except anyio.get_cancelled_exc_class() as error:
-        raise anyio.RunFinishedError from error
+            return await_in_asyncio(self._loop, job())
+        return anyio.from_thread.run(unless_cancelled, job, token=self._token)
 
 
 async def _call(func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -12,7 +12,7 @@ import anyio
 from ..asgi import refusal
 from ..exceptions import ConfigurationError, LayerClosed
 from ..layers.base import BaseChannelLayer
-from ..layers.mailbox import Overflow
+from ..layers.overflow import Overflow
 from ..layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..types import Event, Message, Receive, Scope, Send
 from .connection import Connection

@@ -4,7 +4,6 @@ import logging
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from math import inf
-from math import inf
 from time import monotonic
 from typing import Any
 
@@ -13,7 +12,8 @@ from anyio.abc import TaskGroup
 
 from ..asgi import accept, close, refusal
 from ..exceptions import AcceptConnection, ClientError, DenyConnection, LayerClosed, StopConsumer
-from ..layers.mailbox import Entry, Mailbox
+from ..layers.entries import Entry
+from ..layers.mailbox import Mailbox
 from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
 from .outlet import Outlet

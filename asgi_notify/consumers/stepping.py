@@ -27,7 +27,8 @@ from typing import Any, Protocol
 
 from anyio.lowlevel import RunVar, checkpoint
 
-from ..layers.mailbox import Entry, Mailbox
+from ..layers.entries import Entry
+from ..layers.mailbox import Mailbox
 from ..settings import Settings
 
 __all__ = ["Feed", "handle_each"]

@@ -2,8 +2,9 @@
 
 from .base import BaseChannelLayer
 from .history import History
-from .mailbox import Mailbox, Overflow
+from .mailbox import Mailbox
 from .memory import InMemoryChannelLayer
+from .overflow import Overflow
 from .registry import (
     DEFAULT_CHANNEL_LAYER,
     ChannelLayerManager,

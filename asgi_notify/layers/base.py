@@ -10,8 +10,9 @@ from ..codec import FrozenMessage, encode, stamped
 from ..names import handler_name
 from ..positions import Position
 from ..types import Message
-from .mailbox import Mailbox, Overflow, require_overflow
+from .mailbox import Mailbox
 from .options import ByName, positive
+from .overflow import Overflow, require_overflow
 from .presence import Info
 from .results import Joined, Replay, Sent
 

@@ -12,10 +12,11 @@ from ..exceptions import ChannelFull, LayerClosed
 from ..names import require_channel_name
 from ..positions import Position
 from ..types import Message
-from .entries import CLOSE, Losses, Order
+from .entries import CLOSE, Entry, Losses, Order
 from .history import PASSING, Histories
 from .idempotency import Publications
-from .mailbox import Entry, Mailbox, Overflow
+from .mailbox import Mailbox
+from .overflow import Overflow
 from .presence import Info, Presence
 from .results import Joined, Sent
 from .resuming import resume

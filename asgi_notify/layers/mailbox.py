@@ -4,38 +4,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Literal, Protocol, get_args
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from ..exceptions import ChannelFull, ConfigurationError, NotifyError
+from ..exceptions import ChannelFull, NotifyError
 from ..positions import Position
 from ..types import Event
 from .entries import Entry, FromClient, Losses, Order, Replayed, is_of_history
-from .queue import Queue
+from .overflow import Overflow
+from .queue import Queue, Reader
 
-__all__ = ["Entry", "Mailbox", "Overflow", "Reader", "require_overflow"]
-
-Overflow = Literal["disconnect", "drop_oldest", "drop_newest"]
-"""What a full mailbox does: close its connection, forget the oldest, refuse the newest."""
+__all__ = ["Mailbox"]
 
 READ_AHEAD = 8  # events; enough to see a leaving client behind what it sent last
-
-
-def require_overflow(policy: str) -> Overflow:
-    """Return the policy, or raise `ConfigurationError` if there is none by that name."""
-    for known in get_args(Overflow):
-        if policy == known:
-            return policy  # type: ignore[return-value]  # it equals one of the literals
-    raise ConfigurationError(f"overflow is one of {', '.join(get_args(Overflow))}, not {policy!r}")
-
-
-class Reader(Protocol):
-    """Whoever waits for a mailbox to be filled, such as an event."""
-
-    def set(self) -> object:
-        """There is something to read."""
 
 
 class Mailbox(Queue):

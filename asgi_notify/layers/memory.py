@@ -22,7 +22,8 @@ from .base import CAPACITY, EXPIRY, BaseChannelLayer
 from .history import MAX_GROUPS, Histories, History
 from .hub import Hub, Late
 from .idempotency import WINDOW, Publications, require_key
-from .mailbox import Mailbox, Overflow, require_overflow
+from .mailbox import Mailbox
+from .overflow import Overflow, require_overflow
 from .presence import GRACE, Info, Presence, require_info, require_member
 from .results import Joined, Replay, Sent
 

@@ -4,12 +4,20 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol
 
 from .entries import PRESENCE, Entry, Gap, Losses, note
 
-__all__ = ["Queue"]
+__all__ = ["Queue", "Reader"]
 
 logger = logging.getLogger("asgi_notify.layers")
+
+
+class Reader(Protocol):
+    """Whoever waits for a mailbox to be filled, such as an event."""
+
+    def set(self) -> object:
+        """There is something to read."""
 
 
 class Queue:

@@ -7,8 +7,9 @@ import anyio
 import pytest
 
 from asgi_notify.exceptions import ChannelFull, ConfigurationError, LayerClosed
-from asgi_notify.layers.entries import Losses
-from asgi_notify.layers.mailbox import READ_AHEAD, Entry, Mailbox, Overflow, require_overflow
+from asgi_notify.layers.entries import Entry, Losses
+from asgi_notify.layers.mailbox import READ_AHEAD, Mailbox
+from asgi_notify.layers.overflow import Overflow, require_overflow
 
 from .tools import Clock, read
 

@@ -1,0 +1,96 @@
+"""Asking the event loop of another thread for something, though it may end meanwhile.
+
+What a loop of asyncio's was still asked to do when it is closed it forgets, and tells
+nobody; anyio's functions then wait for ever. Those here look now and then whether the
+loop still lives. Trio either does what it is asked, or says that it has ended.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future, wait
+from contextvars import Context, copy_context
+from functools import partial
+from inspect import CORO_CREATED, getcoroutinestate
+from typing import Any, TypeVar
+
+import anyio
+
+__all__ = ["await_in_asyncio", "call_in_asyncio", "unless_cancelled"]
+
+LOOK_AFTER = 0.1  # seconds; a loop that ends keeps nobody waiting longer, and it is cheap to look
+
+T = TypeVar("T")
+
+
+def call_in_asyncio(loop: asyncio.AbstractEventLoop, job: Callable[[], T]) -> T:
+    """Run a plain function in a loop, and wait for its result in this other thread.
+
+    Raises:
+        anyio.RunFinishedError: the loop has ended without running it.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(job())
+        except BaseException as error:
+            future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+
+    try:
+        loop.call_soon_threadsafe(run, context=_context_in_asyncio())
+    except RuntimeError as error:  # it was closed a moment ago
+        raise anyio.RunFinishedError from error
+    return _result(future, loop)
+
+
+def await_in_asyncio(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await something in a loop, and wait for its result in this other thread.
+
+    Raises:
+        anyio.RunFinishedError: the loop has ended, before or meanwhile.
+    """
+    try:
+        submit = partial(asyncio.run_coroutine_threadsafe, coroutine, loop)
+        try:
+            future = _context_in_asyncio().run(submit)
+        except RuntimeError as error:  # it was closed a moment ago
+            raise anyio.RunFinishedError from error
+        return _result(future, loop)
+    finally:
+        if getcoroutinestate(coroutine) == CORO_CREATED:
+            coroutine.close()  # nobody will ever begin it
+
+
+def _result(future: Future[T], loop: asyncio.AbstractEventLoop) -> T:
+    """Wait for what a loop was asked to do, while it lives."""
+    while not wait((future,), LOOK_AFTER).done:
+        if loop.is_closed() and not future.done():
+            raise anyio.RunFinishedError
+    if future.cancelled():  # asyncio cancels all tasks before it closes a loop
+        raise anyio.RunFinishedError
+    return future.result()
+
+
+def _context_in_asyncio() -> Context:
+    """The caller's context, which may come from a task of trio's, for use in asyncio."""
+    context = copy_context()
+    context.run(_name_asyncio)
+    return context
+
+
+def _name_asyncio() -> None:
+    # Anyio asks it, where it is installed, which library runs, and does the same.
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        sniffio.current_async_library_cvar.set("asyncio")
+
+
+async def unless_cancelled(job: Callable[[], Awaitable[T]]) -> T:
+    """Run a job that nobody cancels but a loop that ends, and say that it was that."""
+    try:
+        return await job()
+    except anyio.get_cancelled_exc_class() as error:
+        raise anyio.RunFinishedError from error

@@ -1,0 +1,18 @@
+"""What a full mailbox does."""
+
+from typing import Literal, get_args
+
+from ..exceptions import ConfigurationError
+
+__all__ = ["Overflow", "require_overflow"]
+
+Overflow = Literal["disconnect", "drop_oldest", "drop_newest"]
+"""What a full mailbox does: close its connection, forget the oldest, refuse the newest."""
+
+
+def require_overflow(policy: str) -> Overflow:
+    """Return the policy, or raise `ConfigurationError` if there is none by that name."""
+    for known in get_args(Overflow):
+        if policy == known:
+            return policy  # type: ignore[return-value]  # it equals one of the literals
+    raise ConfigurationError(f"overflow is one of {', '.join(get_args(Overflow))}, not {policy!r}")
