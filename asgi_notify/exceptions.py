@@ -11,7 +11,7 @@
     +-- InvalidName                   1011         500   of a channel or a group
     +-- InvalidMessage                1011         500   sent through a layer
     +-- ChannelFull                   1013         503   a mailbox at its capacity
-    +-- LayerClosed                   1012         503   the layer is shut down
+    +-- LayerClosed                   1012         503   the layer is shut down, or was flushed
     +-- ClientError                   4400         400   what a client did
         +-- Unauthorized              4401         401
         +-- Forbidden                 4403         403
@@ -123,7 +123,7 @@ class ChannelFull(NotifyError):
 
 
 class LayerClosed(NotifyError):
-    """The channel layer was closed; nothing is sent or received through it any more."""
+    """The channel layer was closed or flushed, and this consumer's channel with it."""
 
     close_code = 1012
     http_status = 503

@@ -291,4 +291,9 @@ class BaseChannelLayer(ABC):
 
     @abstractmethod
     async def flush(self) -> None:
-        """Forget all messages, groups and histories; consumers that live keep their channels."""
+        """Make the layer as new: forget all messages, groups, histories and presence.
+
+        A consumer that lives would be in no group any more, and its client would
+        not know what it has missed. So it is closed, with 1012; the client comes
+        back, joins, and learns that it cannot resume. Who waits in `receive` stays.
+        """

@@ -23,6 +23,8 @@ from .resuming import resume
 
 __all__ = ["Hub", "Late"]
 
+_FLUSHED = "the layer was flushed; come back"
+
 _CONSUMER = "c"  # after the "!" in the name of a consumer's channel
 
 # These at a third of their cost.
@@ -254,7 +256,7 @@ class Hub:
         return Sent(sum(taken), len(taken) - sum(taken))
 
     def clear(self) -> None:
-        """Forget all groups and messages, and the channels that nobody reads."""
+        """Forget all groups and messages, and the channels that nobody reads; end all consumers."""
         self.histories.clear()
         self.publications.clear()
         self.presence.clear()
@@ -262,6 +264,8 @@ class Hub:
             mailbox.groups.clear()
             mailbox.forget()
         self._groups.clear()
+        for mailbox in self.attached:
+            mailbox.close(LayerClosed(_FLUSHED))
         self._mailboxes = {
             channel: mailbox
             for channel, mailbox in self._mailboxes.items()

@@ -157,6 +157,26 @@ async def test_a_restart_that_lost_the_history_is_a_gap(server: Server, anyio_ba
     assert gaps == [Gap(f"user_{room}", "unrecovered", None)]
 
 
+async def test_a_layer_that_was_flushed_is_a_gap(anyio_backend: str) -> None:
+    gaps: list[Gap] = []
+    with Server(KIND, "tests.apps.flushed:app") as flushed:
+        url = f"ws://127.0.0.1:{flushed.port}/notifications/"
+        async with (
+            publisher(flushed, 1) as source,
+            connect(url, backoff=SOON) as client,
+            client.subscribe(source.group, on_gap=gaps.append) as notifications,
+        ):
+            await source.publish(2)
+            assert await numbers(notifications, 2) == [1, 2]
+            async with httpx.AsyncClient(base_url=flushed.http, trust_env=False) as http:
+                assert (await http.post("/flush")).status_code == 204
+            async with client.subscribe("user_0"):
+                pass  # it is back, since this was answered after what was asked before
+            await source.publish(1)
+            assert await numbers(notifications, 1) == [3]
+    assert gaps == [Gap("user_1", "unrecovered", None)]
+
+
 async def test_in_a_room_of_its_own_a_client_resumes_as_well(
     server: Server, anyio_backend: str
 ) -> None:

@@ -880,15 +880,23 @@ async def test_what_waited_before_a_group_was_subscribed_anew_does_not_follow(
         assert await client.data(1) == ["three"]
 
 
-async def test_a_client_that_subscribes_again_is_brought_back_after_a_flush(
+async def test_a_flush_sends_clients_away_to_come_back_and_learn_what_they_lost(
     layer: InMemoryChannelLayer,
 ) -> None:
-    async with Client(app) as client:
+    async with Client(app, "/notifications/1/") as client:
         await client.welcome()
-        before = await client.subscribe("user_1")
+        before = await client.expect("subscribed")
+        await publish(layer, "user_1", "seen")
         await layer.flush()
-        again = await client.subscribe("user_1")
-        assert again["position"] != before["position"]
+        assert (await publish(layer, "user_1", "lost"))[0] != before["position"]
+        going = await client.expect("going_away")
+        assert 0 <= going["retry_after"] <= NotificationConsumer.retry_spread
+        close = await client.receive_output()
+        assert (close["code"], close["reason"]) == (1012, "the layer was flushed; come back")
+    assert_nothing_left(layer, "user_1")
+    async with Client(app, f"/notifications/1/?since={before['position']}") as client:
+        await client.welcome()
+        assert (await client.expect("subscribed"))["recovered"] is False
         await publish(layer, "user_1", "hello")
         assert await client.data(1) == ["hello"]
 

@@ -367,19 +367,31 @@ async def test_a_burst_reaches_a_waiting_consumer_whole_and_in_order(
 # Flushing and closing.
 
 
-async def test_flush_empties_groups_and_mailboxes_and_leaves_consumers_theirs(
+async def test_flush_empties_groups_and_mailboxes_and_sends_consumers_away(
     layer: BaseChannelLayer, attach: Attach
 ) -> None:
     mailbox = await attach(layer, "room")
+    told: list[int] = []
+    mailbox.on_close = lambda: told.append(1)
     await layer.group_add("room", "work")
-    await mailbox.put_event({"type": "client", "n": 0})
     await layer.group_send("room", number(1))
     await layer.flush()
     assert await layer.group_send("room", number(2)) == Sent(0, 0)
-    await layer.group_add("room", mailbox.channel)
-    await layer.send(mailbox.channel, number(3))
-    assert (await layer.group_send("room", number(4))).reached == 1
-    assert numbers(waiting(mailbox)) == [0, 3, 4]
+    assert told == [1]
+    with pytest.raises(LayerClosed, match="flushed; come back") as caught:
+        mailbox.pop()
+    assert caught.value.close_code == 1012
+    with pytest.raises(LayerClosed, match="flushed"):
+        await layer.send(mailbox.channel, number(3))
+    assert drops(layer) == {"closed": 1}, "what was forgotten is not lost"
+
+
+async def test_a_flushed_layer_is_used_on_at_once(layer: BaseChannelLayer, attach: Attach) -> None:
+    await attach(layer, "room")
+    await layer.flush()
+    mailbox = await attach(layer, "room")
+    assert (await layer.group_send("room", number(1))).reached == 1
+    assert numbers(waiting(mailbox)) == [1]
 
 
 async def test_flush_leaves_a_detach_nothing_to_trip_over(layer: BaseChannelLayer) -> None:
