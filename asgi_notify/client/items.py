@@ -94,7 +94,7 @@ def is_repeated(id: str | None, position: str | None) -> bool:
     Positions that cannot be compared, such as those of two histories, are never
     taken for a repeat.
     """
-    if id is None or position is None:
+    if id is None:  # of a group without a history
         return False
     try:
         new, seen = Position.parse(id), Position.parse(position)

@@ -48,8 +48,9 @@ class Ledger:
 
     def follow(self, follower: Follower) -> Frame:
         """Take in a follower; returns the frame that asks for its group."""
-        self._followers.setdefault(follower.group, []).append(follower)
-        return self._ask([follower], self._since(follower))
+        group = self._followers.setdefault(follower.group, [])
+        group.append(follower)
+        return self._ask([follower], _earliest(follower, group))
 
     def leave(self, follower: Follower) -> Frame | None:
         """Let a follower go; returns the frame to send if it was its group's last."""
@@ -122,7 +123,7 @@ class Ledger:
             follower.is_live, follower.was_live = True, False
             if missed:
                 told.append((follower, Gap(follower.group, "unrecovered", None)))
-        return told, self._ask_by_position(again, is_second=True)
+        return told, self._ask_by_position(again)
 
     def _lose(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
         group, lost = text_of(frame, "group"), frame.get("lost")
@@ -150,13 +151,16 @@ class Ledger:
         since, asked = self._asked.pop(ref, (None, [])) if type(ref) is int else (None, [])
         return since, [each for each in asked if each in self._followers.get(each.group, [])]
 
-    def _ask_by_position(
-        self, followers: list[Follower], *, is_second: bool = False
-    ) -> list[Frame]:
-        """Ask once for those whose question is the same."""
+    def _ask_by_position(self, followers: list[Follower]) -> list[Frame]:
+        """Ask once for those whose question is the same.
+
+        Those who are live are left out: they get the rest in any case, also where the
+        server has said that it cannot go back to where they stand.
+        """
         places: dict[tuple[str | None, bool], list[Follower]] = {}
         for follower in followers:
-            place = self._since(follower, is_second), follower.was_live
+            waiting = [each for each in self._followers[follower.group] if not each.is_live]
+            place = _earliest(follower, waiting), follower.was_live
             places.setdefault(place, []).append(follower)
         return [self._ask(together, since) for (since, _), together in places.items()]
 
@@ -166,22 +170,16 @@ class Ledger:
         frame: Frame = {"type": "subscribe", "group": followers[0].group, "ref": ref}
         return frame if since is None else {**frame, "since": since}
 
-    def _since(self, follower: Follower, is_second: bool = False) -> str | None:
-        """What to ask for: nothing later than what another of the group still needs.
 
-        A connection stands at one place in a group. What the server owes the
-        others it sends in any case, if it keeps the protocol to the letter. Asked
-        from here, one that replaces what waits by what it is asked for does so, too.
+def _earliest(follower: Follower, others: list[Follower]) -> str | None:
+    """Where to ask from: no later than what another of the group still needs.
 
-        Args:
-            follower: who asks.
-            is_second: whether the server has answered already that it cannot go
-                back so far, so that those who are live and get the rest in any case
-                must not be asked for again.
-        """
-        since = follower.position
-        for other in self._followers.get(follower.group, []):
-            is_asked_for = not (is_second and other.is_live)
-            if is_asked_for and is_repeated(other.position, since):
-                since = other.position
-        return since
+    A connection stands at one place in a group. What a server owes the others it
+    sends in any case, if it keeps the protocol to the letter. Asked from here, one
+    that replaces what waits by what it is asked for does so, too.
+    """
+    since = follower.position
+    for other in others:
+        if is_repeated(other.position, since):
+            since = other.position
+    return since

@@ -44,6 +44,7 @@ def test_what_is_no_text_is_an_empty_one() -> None:
         ("bbbbbbbb-4", "aaaaaaaa-5", False),
         (None, "aaaaaaaa-5", False),
         ("aaaaaaaa-5", None, False),
+        (None, None, False),
         ("whatever", "whatever", True),
         ("whatever", "another", False),
     ],

@@ -58,6 +58,7 @@ def wanted(asks: list[Frame]) -> list[tuple[str, str | None]]:
 def test_a_new_connection_asks_once_for_all_of_a_group_from_where_the_last_stands() -> None:
     ledger, followers, asks = resumed()
     assert wanted(asks) == [("a", at(2)), ("b", None)]
+    assert ledger.take(notified(at(9))) == ([], []), "before the answer nothing is taken"
     assert ledger.take(confirmed(asks[0], at(2), recovered=True)) == ([], [])
     taken, _ = ledger.take(notified(at(3)))
     assert [follower for follower, _ in taken] == [followers[2]]
@@ -169,6 +170,16 @@ def test_an_answer_to_one_who_left_is_for_nobody() -> None:
     assert not one.is_live
 
 
+def test_an_answer_of_an_earlier_connection_is_for_nobody() -> None:
+    ledger, one = Ledger(), Follower("a")
+    before = ledger.follow(one)
+    (ask,) = ledger.resume()
+    assert ledger.take(confirmed(before, at(5))) == ([], [])
+    assert not one.is_live
+    ledger.take(confirmed(ask, at(6)))
+    assert one.position == at(6)
+
+
 def test_a_refusal_ends_the_followers_that_it_answers() -> None:
     ledger, one, other = Ledger(), Follower("a"), Follower("a")
     ask = ledger.follow(one)
@@ -189,6 +200,7 @@ def test_frames_of_a_later_version_and_broken_ones_change_nothing() -> None:
         {"type": "sparkle"},
         {"type": "notification"},
         {"type": "notification", "group": "a", "id": 5},
+        {"type": "notification", "group": ["a"], "id": None},
         {"type": "subscribed", "ref": [1]},
         {"type": "gap"},
         {"type": "error"},
