@@ -43,24 +43,24 @@ class Patrol:
         # How many sends had ended, and at how many looks until now one was under way since.
         self._seen: dict[Sender, tuple[int, int]] = {}
         self._alarm = Alarm(self._look)
-        self._is_set = False
 
     def watch(self, sender: Sender) -> None:
         """Look after a connection from now on."""
-        self._seen[sender] = IDLE
-        if not self._is_set:
-            self._is_set = True
+        if not self._seen:
             self._alarm.set(self.limit / LOOKS)
+        self._seen[sender] = IDLE
 
     def leave(self, sender: Sender) -> None:
         """Look after a connection no more."""
-        # An alarm that is set stays so: the next connection is commonly there before it rings.
         del self._seen[sender]
+        if not self._seen:
+            self._alarm.cancel()  # on trio it is a thread, which would outlive the loop
 
     def _look(self) -> None:
-        self._is_set = bool(self._seen)
-        if self._is_set:
-            self._alarm.set(self.limit / LOOKS)
+        if not self._seen:
+            return  # on trio, what was on its way already when the last one left
+        self._alarm.cancel()  # in that case, one that was set since
+        self._alarm.set(self.limit / LOOKS)
         for sender, (ended, looks) in list(self._seen.items()):
             if sender.sends_begun == sender.sends_ended:
                 now = IDLE
