@@ -113,7 +113,6 @@ class Connection(Outlet):
             try:
                 error = await self._handle_until_over()
             finally:
-                self.mailbox.on_close = None
                 if patrol is not None:
                     patrol.leave(self)
                 with anyio.CancelScope(shield=True):

@@ -200,7 +200,6 @@ async def _sleep(feed: Feed, steps: _Steps) -> None:
     try:
         await sleep
     except asyncio.CancelledError as error:
-        feed.mailbox.watch(None)
         cancelled = error
     if sleep.begun is not None:
         await feed.follow(_go_on, *sleep.begun, cancelled)

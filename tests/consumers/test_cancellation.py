@@ -90,6 +90,26 @@ async def test_cancellation_at_every_await_leaves_nothing_and_disconnects_once(
     assert [] in logs
 
 
+async def test_who_is_cancelled_before_the_accept_sends_no_refusal(
+    layer: InMemoryChannelLayer,
+) -> None:
+    """The server answers as it likes; the client was not refused by the application."""
+    begun, wire = anyio.Event(), Wire(CONNECT)
+
+    class Slow(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            begun.set()
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wire.run, Slow())
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+    assert wire.sent == []
+    assert_nothing_left(layer)
+
+
 async def test_a_server_that_cancels_natively_gets_its_disconnect(
     layer: InMemoryChannelLayer,
 ) -> None:

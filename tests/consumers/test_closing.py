@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 from asgi_notify import AsyncHttpConsumer, AsyncWebsocketConsumer, InMemoryChannelLayer, Message
 from asgi_notify.types import Event
 from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, text
+from tests.loops import other_loop
 
 pytestmark = pytest.mark.anyio
 
@@ -235,3 +236,61 @@ async def test_a_response_that_another_task_ends_is_sent_whole(
     assert b"".join(event.get("body", b"") for event in wire.sent) == b"done"
     assert log[-1] == "disconnect"
     assert_nothing_left(layer)
+
+
+@pytest.mark.parametrize("messages", [0, 1])
+async def test_nothing_was_cut_short_where_an_idle_consumer_is_closed(
+    messages: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer, log, wire = InMemoryChannelLayer(), list[str](), Wire(CONNECT)
+
+    async def close() -> None:
+        await send_burst(layer, messages)
+        await anyio.wait_all_tasks_blocked()
+        await layer.close()
+
+    await run(Timed.as_asgi(now=anyio.Event(), log=log, channel_layer=layer), wire, close)
+    assert log == [*["note"] * messages, "disconnect 1012"]
+    assert caplog.records == []
+
+
+async def test_nothing_was_cut_short_where_an_idle_consumer_has_lost_its_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    layer, log, wire = InMemoryChannelLayer(), list[str](), Wire(CONNECT)
+
+    class Sends(Timed):
+        leave_grace = 0.01
+
+        async def note(self, message: Message) -> None:
+            await self.send(text_data="to nobody")
+
+    async def gone(event: Event) -> None:
+        if event["type"] == "websocket.send":
+            raise OSError("gone")
+
+    wire.on_send = gone
+
+    async def send() -> None:
+        await send_burst(layer, 1)
+
+    await run(Sends.as_asgi(now=anyio.Event(), log=log, channel_layer=layer), wire, send)
+    assert log == ["disconnect 1006"]
+    assert caplog.records == []
+
+
+async def test_a_sender_in_another_loop_is_let_go_when_the_consumer_is_closed() -> None:
+    layer, now, log, wire = InMemoryChannelLayer(capacity=1), anyio.Event(), list[str](), Wire()
+    wire.tell(CONNECT)
+
+    async def close() -> None:
+        async with other_loop() as call, anyio.create_task_group() as tasks:
+
+            async def publish() -> None:
+                await call(send_burst, layer, 50)
+
+            tasks.start_soon(publish)
+            now.set()
+
+    await run(Timed.as_asgi(now=now, log=log, channel_layer=layer), wire, close)
+    assert_nothing_left(layer, "all")

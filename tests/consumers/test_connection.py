@@ -301,6 +301,7 @@ async def test_a_shutdown_closes_with_1012_and_waits_for_disconnect(
         assert_nothing_left(layer, "all")
         event = await client.receive_output()
         assert (event["type"], event["code"]) == ("websocket.close", 1012)
+        assert event["reason"] == "the server is shutting down; come back in a moment"
 
 
 async def test_a_client_that_comes_while_the_layer_closes_is_refused_with_503() -> None:

@@ -164,6 +164,78 @@ async def test_a_close_of_our_own_is_what_disconnect_is_told(layer: InMemoryChan
     assert log == ["finished", "disconnect 4321"]
 
 
+async def test_what_a_server_says_after_the_own_close_changes_nothing(
+    layer: InMemoryChannelLayer,
+) -> None:
+    log, events, wire = list[str](), list[Event](), Wire(CONNECT, text("a"))
+
+    class Closes(Busy):
+        async def receive(
+            self, text_data: str | None = None, bytes_data: bytes | None = None
+        ) -> None:
+            await self.close(4321)
+            wire.tell(left(1006))
+            await anyio.wait_all_tasks_blocked()
+
+    async def receive() -> Event:
+        with anyio.CancelScope(shield=True):  # as one that had its event already
+            events.append(await wire.receive())
+        return events[-1]
+
+    with anyio.fail_after(5):
+        app = Closes.as_asgi(where="", gate=anyio.Event(), log=log)
+        await app(wire.scope, receive, wire.send)
+    assert log == ["disconnect 4321"]
+    assert wire.received == 3
+
+
+async def test_the_reason_of_a_close_goes_to_the_client_and_to_the_handler(
+    layer: InMemoryChannelLayer,
+) -> None:
+    ends: list[Event] = []
+
+    class Closes(AsyncWebsocketConsumer):
+        async def receive(
+            self, text_data: str | None = None, bytes_data: bytes | None = None
+        ) -> None:
+            await self.close(4321, "enough")
+
+        async def websocket_disconnect(self, message: Event) -> None:
+            ends.append(message)
+
+    wire = Wire(CONNECT, text("a"))
+    await wire.run(Closes())
+    assert wire.close == {"type": "websocket.close", "code": 4321, "reason": "enough"}
+    assert [(end["code"], end["reason"]) for end in ends] == [(4321, "enough")]
+
+
+@pytest.mark.parametrize(
+    ("code", "tried"), [(1000, [1000]), (1001, [1001, 4001]), (2999, [2999, 5999]), (3000, [3000])]
+)
+async def test_only_a_code_that_a_server_may_refuse_is_sent_again_as_another(
+    code: int, tried: list[int], layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_notify.consumers.outlet.NOTICE_TIMEOUT", 0.01)
+    codes, wire = list[int](), Wire(CONNECT, text("a"))
+
+    class Closes(AsyncWebsocketConsumer):
+        async def receive(
+            self, text_data: str | None = None, bytes_data: bytes | None = None
+        ) -> None:
+            await self.close(code)
+
+    async def refuse(event: Event) -> None:
+        if event["type"] == "websocket.close":
+            codes.append(event["code"])
+            if event["code"] == code:
+                raise ValueError("no such code")
+
+    wire.on_send = refuse
+    with anyio.fail_after(5):
+        await wire.run(Closes())
+    assert codes == tried
+
+
 # What servers do when something is sent to a client that has gone.
 
 

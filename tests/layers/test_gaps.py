@@ -96,6 +96,40 @@ async def test_losses_that_follow_each_other_are_one_for_each_group_and_reason(
     ]
 
 
+async def between_gaps(
+    make_layer: MakeLayer, attach: Attach, capacity: int
+) -> tuple[BaseChannelLayer, Mailbox]:
+    """A mailbox where each message that waits stands before a gap, and the first behind one too."""
+    layer = await make_layer(capacity=capacity, expiry=5, overflow="drop_newest")
+    mailbox = await full(attach, layer, *range(capacity + 1))
+    for n in range(10, 10 + capacity):
+        assert await read(mailbox) == number(n - 10)
+        await layer.group_send("room", number(n))
+        await layer.group_send("room", number(-1))
+    return layer, mailbox
+
+
+async def test_gaps_that_come_together_when_what_stood_between_expires_are_one(
+    make_layer: MakeLayer, attach: Attach, clock: Clock
+) -> None:
+    _, mailbox = await between_gaps(make_layer, attach, 2)
+    clock.move(6)
+    assert told(waiting(mailbox)) == [
+        ("room", "full", 1),
+        ("room", "expired", 2),
+        ("room", "full", 2),
+    ]
+
+
+async def test_the_same_where_the_next_message_finds_them_expired(
+    make_layer: MakeLayer, attach: Attach, clock: Clock
+) -> None:
+    layer, mailbox = await between_gaps(make_layer, attach, 2)
+    clock.move(6)
+    await layer.group_send("room", number(20))
+    assert told(waiting(mailbox)) == [("room", "full", 3), ("room", "expired", 2), 20]
+
+
 async def test_a_gap_takes_no_room_and_is_not_lost_itself(
     make_layer: MakeLayer, attach: Attach, clock: Clock
 ) -> None:

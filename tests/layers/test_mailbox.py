@@ -1,6 +1,7 @@
 """One channel's queue by itself: its order, its bounds, its readers, its end."""
 
 import re
+from collections.abc import Callable
 from math import inf
 
 import anyio
@@ -103,6 +104,65 @@ async def test_a_full_mailbox_asks_to_wait_for_a_reader_that_was_woken() -> None
     assert not drops
 
 
+class Told:
+    """A reader that is told, and does nothing."""
+
+    def set(self) -> None:
+        pass
+
+
+ENDS: dict[str, Callable[[Mailbox], object]] = {
+    "is read": Mailbox.pop,
+    "is closed": lambda mailbox: mailbox.close(LayerClosed("over")),
+    "loses its consumer": Mailbox.leave,
+    "loses its reader": lambda mailbox: mailbox.watch(None),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("senders", [1, 3])
+async def test_who_waits_for_a_reader_waits_no_longer_than_it_is_there(
+    end: str, senders: int
+) -> None:
+    mailbox, _ = make(capacity=1)
+    mailbox.watch(Told())
+    for n in range(2):
+        mailbox.offer(entry(n))
+    assert mailbox.is_late
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(senders):
+                tasks.start_soon(mailbox.catch_up)
+            await anyio.wait_all_tasks_blocked()
+            ENDS[end](mailbox)
+    assert not mailbox.is_late
+    await mailbox.catch_up()
+
+
+async def test_who_waits_for_a_reader_can_be_cancelled_and_others_wait_on() -> None:
+    mailbox, _ = make(capacity=1)
+    mailbox.watch(Told())
+    for n in range(2):
+        mailbox.offer(entry(n))
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(mailbox.catch_up)
+            with anyio.move_on_after(0.01) as scope:
+                await mailbox.catch_up()
+            assert scope.cancelled_caught
+            mailbox.pop()
+
+
+async def test_a_reader_that_pauses_is_waited_for() -> None:
+    mailbox, drops = make(capacity=1)
+    mailbox.pause()
+    assert [mailbox.offer(entry(n)) for n in range(2)] == [True, None]
+    assert mailbox.is_late
+    assert mailbox.pop() is not None
+    assert mailbox.offer(entry(2)) is False
+    assert drops == {"full": 1}
+
+
 async def test_a_reader_that_is_busy_is_not_waited_for() -> None:
     mailbox, drops = make(capacity=1)
     assert mailbox.offer(entry(1)) is True
@@ -148,6 +208,15 @@ async def test_a_client_may_send_on_to_a_closed_mailbox() -> None:
     assert mailbox.unread == 0
     await mailbox.put_event({"type": "client"})
     assert mailbox.unread == 0
+
+
+async def test_what_the_client_sent_is_no_loss_when_its_consumer_leaves() -> None:
+    mailbox, drops = make()
+    await mailbox.put_event({"type": "client"})
+    mailbox.offer(entry(1))
+    await mailbox.put_event({"type": "client"})
+    mailbox.leave()
+    assert drops == {"left": 1}
 
 
 async def test_forgetting_leaves_what_the_client_sent() -> None:
