@@ -44,6 +44,8 @@ _COMMANDS = {
     "uvicorn-websockets": _UVICORN + "websockets",
     "uvicorn-websockets-sansio": _UVICORN + "websockets-sansio",
     "uvicorn-wsproto": _UVICORN + "wsproto",
+    "uvicorn-bounded": _UVICORN + "asgi_notify.uvicorn:WebSocketProtocol"
+    " --http asgi_notify.uvicorn:HttpProtocol",
     "hypercorn-asyncio": _HYPERCORN + "asyncio",
     "hypercorn-trio": _HYPERCORN + "trio",
     "daphne": "daphne {app} --bind {host} --port {port}",

@@ -189,6 +189,7 @@ def test_a_method_that_is_not_served_is_a_405(server: Server) -> None:
 # Where nothing tells it to give up, uvicorn and granian wait for the client.
 PATIENCE = {
     "uvicorn-websockets-sansio": ("--timeout-graceful-shutdown", "1"),
+    "uvicorn-bounded": ("--timeout-graceful-shutdown", "1"),
     "hypercorn-asyncio": (),
     "hypercorn-trio": (),
     "daphne": (),

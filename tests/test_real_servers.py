@@ -57,6 +57,7 @@ FACTS = {
     "uvicorn-websockets": UVICORN,
     "uvicorn-websockets-sansio": UVICORN,
     "uvicorn-wsproto": UVICORN,
+    "uvicorn-bounded": UVICORN,
     "hypercorn-asyncio": Facts(tells_code=False),
     "hypercorn-trio": Facts(tells_code=False),
     # Told to stop while a finished request is still in its books, which it looks
@@ -286,7 +287,7 @@ def publish(server: Server, *numbers: int) -> None:
         assert answer.status_code == 202, answer.text
 
 
-@pytest.mark.parametrize("kind", ["uvicorn-websockets-sansio", "hypercorn-trio"])
+@pytest.mark.parametrize("kind", ["uvicorn-websockets-sansio", "uvicorn-bounded", "hypercorn-trio"])
 def test_a_client_resumes_after_a_cut_and_is_told_when_the_history_was_lost(kind: str) -> None:
     with Server(kind, "asgi_notify.app:application") as server:
         with speaking(server) as client:

@@ -16,7 +16,7 @@ from asgi_notify import (
 )
 from asgi_notify.app import application as default
 from asgi_notify.asgi import json_response
-from asgi_notify.types import Receive, Scope, Send
+from asgi_notify.types import Event, Receive, Scope, Send
 from asgi_notify.with_worker import WithWorker
 
 WORK = 2.0  # seconds that a job and a slow request take
@@ -59,11 +59,15 @@ async def flood(scope: Scope, receive: Receive, send: Send) -> None:
     """Send for ever, as fast as the client reads; to one that does not, wait for ever."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
+        event: Event = {"type": "websocket.send", "text": "." * BLOCK}
+    else:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        event = {"type": "http.response.body", "body": b"." * BLOCK, "more_body": True}
+    try:
         while True:
-            await send({"type": "websocket.send", "text": "." * BLOCK})
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    while True:
-        await send({"type": "http.response.body", "body": b"." * BLOCK, "more_body": True})
+            await send(event)
+    finally:
+        note(f"flood ended {scope['query_string'].decode()}")
 
 
 async def hear(scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,6 +7,7 @@ open until the server has ended, so that a probe is also there when that is told
 import base64
 import os
 import socket
+import ssl
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,10 +31,14 @@ class Attacker:
         port: of the server.
         size: bytes to send at most.
         seconds: for which to send at most.
+        context: for TLS, or None.
     """
 
-    def __init__(self, port: int, size: int, seconds: float) -> None:
+    def __init__(
+        self, port: int, size: int, seconds: float, context: ssl.SSLContext | None = None
+    ) -> None:
         self._port = port
+        self._context = context
         self._size = size
         self._seconds = seconds
         self._sockets: list[socket.socket] = []
@@ -44,6 +49,8 @@ class Attacker:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ)
         opened.settimeout(ANSWER)
         opened.connect((HOST, self._port))
+        if self._context is not None:
+            opened = self._context.wrap_socket(opened, server_hostname=HOST)
         self._sockets.append(opened)
         return opened
 
