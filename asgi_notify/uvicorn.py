@@ -10,9 +10,9 @@ what a client does                     what it costs here
 =====================================  ==============================================
 sends pings and reads no answers       one pong waits, that to the last ping
 sends a message in endless pieces      the bytes of the pieces, up to ``ws_max_size``
-sends requests, and reads no answers   the requests in one portion of 16 KiB
+sends requests, and reads no answers   the requests in one portion of 8 KiB
 sends a head that never ends           64 KiB, then the connection is closed
-sends thousands of frames at once      others get their turn after each 16 KiB
+sends thousands of frames at once      others get their turn after each 8 KiB
 leaves what it was sent unread,        5 seconds without progress, then the rest is
 while its connection closes            thrown away
 =====================================  ==============================================
@@ -46,7 +46,7 @@ except ImportError:
 
 __all__ = ["HttpProtocol", "WebSocketProtocol"]
 
-PORTION = 16 * 1024  # bytes that are parsed at once; a read of the loop is up to 256 KiB
+PORTION = 8 * 1024  # bytes that are parsed at once; a read of the loop is up to 256 KiB
 TURN = 0.002  # seconds of parsing, after which others get their turn
 MAX_HEAD = 64 * 1024  # bytes of a request before its body; nginx: 32 KiB, h11: 16 KiB
 LINGER = 5.0  # seconds; half of what `asgi-notify serve` gives to connections as it stops
@@ -112,8 +112,8 @@ class _Bounded:
         """Send what is left, for as long as the client reads on, and close."""
         if not self._inner.is_closing():
             self._rest = memoryview(b"")
-            self._inner.close()
             self._linger()
+            self._inner.close()
 
     def leave(self) -> None:
         """Forget the protocol, whose connection has ended or has another protocol now."""
@@ -233,10 +233,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Answer a ping, at once if the client reads, else when it reads again."""
-        # RFC 6455 5.5.3: of several pings without an answer, the last one's may do.
+        pongs = self.conn.data_to_send()  # to all of a portion, at the first of them
+        if not pongs:
+            return
         if self.writable.is_set() or self.conn.close_rcvd is not None:
-            super().handle_ping()
-        elif pongs := self.conn.data_to_send():
+            self.transport.write(b"".join(pongs))
+        else:  # RFC 6455 5.5.3: of several pings without an answer, the last one's may do.
             self._pong = pongs[-1]
 
     def handle_cont(self, event: Frame) -> None:
@@ -257,7 +259,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """Close with 1012, since the server stops; let be what is closing already."""
-        self.stop_keepalive()
         if not self.transport.is_closing():  # after the client's goodbye uvicorn's would raise
             super().shutdown()
 
@@ -287,7 +288,7 @@ _HTTP = _BOTH | {
 }  # fmt: skip
 _WEBSOCKET = _BOTH | {
     "conn", "frames", "handle_cont", "handle_ping", "keepalive_timeout", "resume_writing",
-    "send_receive_event_to_app", "shutdown", "stop_keepalive", "writable",
+    "send_receive_event_to_app", "shutdown", "writable",
 }  # fmt: skip
 
 if not TYPE_CHECKING:
