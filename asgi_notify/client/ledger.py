@@ -25,7 +25,7 @@ class Follower:
     is_live: bool = False
     """Whether the server has confirmed it on this connection; until then nothing is taken."""
     was_live: bool = False
-    """Whether it was confirmed on an earlier one, so that what is missed since is a gap."""
+    """Whether it ever was confirmed, so that what is missed since then is a gap."""
 
 
 Delivery = tuple[Follower, Notification | Gap | NotifyError]
@@ -69,7 +69,6 @@ class Ledger:
         frames = []
         for group in self._followers.values():
             for follower in group:
-                follower.was_live |= follower.is_live
                 follower.is_live = False
             frames += self._ask_by_position(group)
         return frames
@@ -120,7 +119,7 @@ class Ledger:
             missed = recovered is False or (follower.was_live and recovered is None)
             if recovered is not True:  # else it may stand further on than was asked for
                 follower.position = position if isinstance(position, str) else None
-            follower.is_live, follower.was_live = True, False
+            follower.is_live = follower.was_live = True
             if missed:
                 told.append((follower, Gap(follower.group, "unrecovered", None)))
         return told, self._ask_by_position(again)
@@ -131,7 +130,7 @@ class Ledger:
         # Where there is a history, it may still hold what did not fit on the way.
         again = [each for each in followers if each.position is not None]
         for follower in again:
-            follower.is_live, follower.was_live = False, True
+            follower.is_live = False
         gap = Gap(group, text_of(frame, "reason"), lost if type(lost) is int else None)
         told: list[Delivery] = [(each, gap) for each in followers if each.position is None]
         return told, self._ask_by_position(again)

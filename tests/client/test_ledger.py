@@ -40,6 +40,8 @@ def test_a_follower_takes_nothing_before_it_is_confirmed_and_nothing_twice() -> 
     assert ledger.take(notified(at(6))) == ([(one, Notification("a", at(6), at(6)))], [])
     assert ledger.take(notified(at(6))) == ([], [])
     assert ledger.take(notified(at(7), "b")) == ([], [])
+    assert ledger.take(notified(None)) == ([(one, Notification("a", None, None))], [])
+    assert one.position == at(6)
 
 
 def resumed() -> tuple[Ledger, list[Follower], list[Frame]]:
