@@ -25,7 +25,7 @@ from .exceptions import (
 from .hosts import arrived_over_loopback, is_loopback, is_proxied, requested_host
 from .layers.idempotency import require_key
 from .settings import MAX_BODY_SIZE
-from .types import Event, Message, Receive, Scope, Send
+from .types import Event, Message, Receive, Scope
 
 __all__ = ["PublishConsumer"]
 
@@ -60,9 +60,12 @@ class PublishConsumer(AsyncHttpConsumer):
         self.key = key
         self.max_body_size = max_body_size
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def wrap_receive(self, receive: Receive) -> Receive:
+        receive = super().wrap_receive(receive)
+        if self.scope["type"] != "http":
+            return receive
         self._is_admitted = anyio.Event()
-        is_first = scope["type"] == "http"
+        is_first = True
 
         async def receive_once_admitted() -> Event:
             nonlocal is_first
@@ -74,7 +77,7 @@ class PublishConsumer(AsyncHttpConsumer):
             await self._is_admitted.wait()
             return await receive()
 
-        await super()._live(scope, receive_once_admitted if is_first else receive, send)
+        return receive_once_admitted
 
     async def publish_admission(self, message: Message) -> None:
         """Handle that a request begins: ask `authorize`, and only then have its body read."""

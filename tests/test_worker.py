@@ -31,7 +31,7 @@ from asgi_notify import (
     async_to_sync,
     channel_layers,
 )
-from asgi_notify.consumers import outlet
+from asgi_notify.consumers import connection
 
 pytestmark = pytest.mark.anyio
 
@@ -284,7 +284,7 @@ async def test_a_consumer_that_sends_fails_at_once_with_that_error(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No server is waited for, which might yet say that a client has left.
-    monkeypatch.setattr(outlet, "NOTICE_TIMEOUT", math.inf)
+    monkeypatch.setattr(connection, "NOTICE_TIMEOUT", math.inf)
 
     class Sends(AsyncConsumer):
         async def job_run(self, message: Message) -> None:

@@ -75,7 +75,9 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
     send_timeout: float = 30.0  # a slow line moves within that; an idle one is dead
     disconnect_timeout: float = 10.0  # a server waits about that long for its connections
 
-    helpers: ClassVar[frozenset[str]] = frozenset({"as_asgi", "dispatch", "send"})
+    helpers: ClassVar[frozenset[str]] = frozenset(
+        {"as_asgi", "closing_events", "dispatch", "send", "tells_gaps", "wrap_receive", "wrap_send"}
+    )
     """Methods that no message type reaches, since they are for the consumer's own use."""
 
     _made: tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]
@@ -126,7 +128,7 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
         self.channel_layer = given or get_channel_layer(self.channel_layer_alias)
         try:
             mailbox = await self.channel_layer.attach(
-                overflow=self.overflow, tell_gaps=self._wants_gaps(scope)
+                overflow=self.overflow, tell_gaps=self.tells_gaps()
             )
         except LayerClosed as error:
             for event in refusal(scope, error):
@@ -136,19 +138,18 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
             self.channel_name = mailbox.channel
             self._connection = Connection(
                 scope,
-                receive,
-                send,
+                self.wrap_send(send),
                 mailbox,
                 join=self._join_groups,
                 handle=self.dispatch,
-                parting=self._parting,
+                closing_events=self.closing_events,
                 by_steps=self._by_steps,
                 depart=partial(self.channel_layer.detach, mailbox),
                 grace=self.leave_grace,
                 send_timeout=self.send_timeout,
                 handle_last=self._handle_last,
             )
-            await self._connection.run()
+            await self._connection.run(self.wrap_receive(receive))
         finally:
             self.channel_layer.detach(mailbox)
 
@@ -171,12 +172,40 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
                 self._connection, event["type"], self.disconnect_timeout,
             )  # fmt: skip
 
-    def _wants_gaps(self, scope: Scope) -> bool:
-        """Whether this connection is told, by ``group.gap``, of what its mailbox loses."""
+    # Hooks for a protocol or a transport of one's own; an override of a wrap_ one calls super().
+
+    def wrap_receive(self, receive: Receive) -> Receive:
+        """What the connection takes its client's events with, instead of ``receive``.
+
+        Called once for each connection, in its task, when its `scope` and its
+        `channel_name` are known and nothing has been received. An event that is
+        returned is handled in its turn, whether a client sent it or not; what is
+        raised is raised to the server, once the connection has ended.
+        """
+        return receive
+
+    def wrap_send(self, send: Send) -> Send:
+        """What the connection sends its events with, instead of ``send``.
+
+        Called once for each connection, just before `wrap_receive`. Each event has
+        been found to be in its turn; after the end of the connection there is none.
+        """
+        return send
+
+    def tells_gaps(self) -> bool:
+        """Whether this connection gets a ``group.gap`` message for what its mailbox loses.
+
+        Called once, when the `scope` is known. Unless overridden, it does where
+        there is a method `group_gap` to handle it.
+        """
         return hasattr(type(self), "group_gap")
 
-    def _parting(self, error: Exception) -> Iterable[Event]:
-        """Events to send before those that end the connection for this reason."""
+    def closing_events(self, error: Exception) -> Iterable[Event]:
+        """The events to send before those that end the connection for this reason.
+
+        Called once at most, in the event loop, and only of a connection that was
+        answered and that this side ends, so not where the client has left.
+        """
         return ()
 
     @abstractmethod
@@ -216,6 +245,21 @@ def _require_list(cls: type, groups: object) -> None:
 
 class AsyncConsumer(Consumer[Awaitable[None]]):
     """A consumer whose handlers are ``async def`` and run in the event loop."""
+
+    helpers: ClassVar[frozenset[str]] = frozenset({"start_soon"})
+
+    def start_soon(self, func: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Start a task of the consumer's own, which is cancelled when the connection ends.
+
+        It runs beside the handlers. What it sends goes between what they send, one
+        whole event at a time where the server takes them so. What it raises ends the
+        connection, as what a handler raises does.
+
+        Args:
+            func: an async function.
+            args: its arguments.
+        """
+        self._connection.start_soon(func, *args)
 
     def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
         # What _handler does, without the cost of a call for each message.

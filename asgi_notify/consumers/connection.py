@@ -1,4 +1,15 @@
-"""One connection of one consumer, from its first event to the end of its last task."""
+"""One connection of one consumer, from its first event to the end of its last task.
+
+Two tasks live as long as a connection does. The one that runs it handles what waits in the
+mailbox, one thing at a time, and sends; the reader waits for the client, so that its leaving is
+noticed while a handler runs::
+
+    client --> _read --> mailbox --> handle_each --> the consumer's handler --> send --> client
+                           ^
+    layer -----------------+
+
+What was said and may be said is in `ConnectionState`; what is here waits, sends and ends.
+"""
 
 import logging
 from asyncio import CancelledError
@@ -9,16 +20,23 @@ from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ..asgi import accept, close, refusal
-from ..exceptions import AcceptConnection, ClientError, DenyConnection, LayerClosed, StopConsumer
+from ..asgi import accept, client_address
+from ..exceptions import (
+    AcceptConnection,
+    ClientError,
+    ClientTimeout,
+    DenyConnection,
+    LayerClosed,
+    StopConsumer,
+)
 from ..layers.entries import Entry
 from ..layers.mailbox import Mailbox
 from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
-from .outlet import Outlet
 from .patrol import patrol_of
-from .protocol import CLOSED
+from .state import ConnectionState
 from .stepping import handle_each
 
 __all__ = ["Connection"]
@@ -26,21 +44,23 @@ __all__ = ["Connection"]
 logger = logging.getLogger("asgi_notify.connections")
 
 CLOSE_TIMEOUT = 2.0  # seconds to tell a client, which may not read, why it is cut off
+NOTICE_TIMEOUT = 0.5  # seconds in which a server whose send failed says that the client left
+
+# A server may take minutes for one of these, however fast its client reads.
+_WHOLE_FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
-class Connection(Outlet):
-    """Feeds a consumer its client's events and the layer's messages, one at a time.
+class Connection:
+    """Feeds a consumer its client's events and the layer's messages, and sends what it says.
 
-    Two tasks live as long as the connection: the reader waits for the client,
-    so that its leaving is noticed while a handler runs; the other one handles
-    what waits in the mailbox. However it ends, the disconnect event is handled
-    exactly once, shielded from cancellation, if the connect event was.
+    However it ends, the disconnect event is handled exactly once, shielded from
+    cancellation, if the connect event was.
 
     Args:
         mailbox: where the layer puts the messages.
         join: puts the channel into its groups, when the first event has come.
         handle: passes one event or message to the consumer.
-        parting: the events to send before those that end an answered connection.
+        closing_events: the events to send before those that end an answered connection.
         by_steps: whether handlers may be run while the connection's own task sleeps.
         depart: takes the channel out of its groups, when all has been handled.
         grace: seconds that handlers may go on after the client has left.
@@ -49,53 +69,83 @@ class Connection(Outlet):
             that its handler comes to an end.
 
     Attributes:
+        scope: what is known of the connection.
+        mailbox: where what it is to handle waits.
+        state: what was said on it.
         current: the type of what is being handled.
-        is_endless: whether a stream of events may end anywhere between two of them.
-        tasks: for tasks of the consumer's own, which end with the connection.
+        is_over: whether nothing more is to be handled, but the disconnect event.
+        sends_begun, sends_ended: how many sends; see `is_sending`.
     """
 
-    tasks: TaskGroup
-
     __slots__ = (
-        "_begun_at", "_broken", "_by_steps", "_depart", "_error", "_handle", "_handle_last",
-        "_has_failed", "_join", "_parting", "_receive", "_send_timeout", "current",
-        "is_endless", "tasks",
+        "_begun_at", "_broken", "_by_steps", "_closing_events", "_depart", "_error", "_grace",
+        "_handle", "_handle_last", "_handling", "_has_failed", "_is_left", "_join", "_left",
+        "_parted", "_reading", "_send", "_send_timeout", "_tasks", "current", "is_over", "mailbox",
+        "scope", "sends_begun", "sends_ended", "state",
     )  # fmt: skip
+
+    _tasks: TaskGroup
 
     def __init__(
         self,
         scope: Scope,
-        receive: Receive,
         send: Send,
         mailbox: Mailbox,
         *,
         join: Callable[[], Awaitable[None]],
         handle: Callable[[Message], Coroutine[Any, Any, None] | None],
-        parting: Callable[[Exception], Iterable[Event]],
+        closing_events: Callable[[Exception], Iterable[Event]],
         by_steps: bool,
         depart: Callable[[], None],
         grace: float,
         send_timeout: float,
         handle_last: Callable[[Event], Awaitable[None]],
     ) -> None:
-        super().__init__(scope, send, mailbox, grace)
+        self.scope = scope
+        self.mailbox = mailbox
+        self.state = ConnectionState(scope)
         self.current = ""
-        self.is_endless = False
-        self._receive = receive
+        self.is_over = False
+        self._send = send
         self._join = join
         self._handle = handle
-        self._parting = parting
+        self._handle_last = handle_last
+        self._closing_events = closing_events
         self._by_steps = by_steps
         self._depart = depart
+        self._grace = grace
         self._send_timeout = send_timeout
-        self._handle_last = handle_last
-        self._begun_at: float | None = None
+        self._handling = anyio.CancelScope()
+        self._reading = anyio.CancelScope()
+        self._begun_at: float | None = None  # when the first event was handled
+        # Where the two differ, a send is under way; where it waits, so does the client's reading.
+        self.sends_begun = 0
+        self.sends_ended = 0
+        # Why and how it ends:
+        self._is_left = False  # by the client
+        self._left: anyio.Event | None = None  # made by who waits for it: it takes 800 bytes
+        self._parted: anyio.Event | None = None  # made with the last event, set when it was sent
         self._broken: Exception | None = None  # what the server's own receive raised
         self._error: Exception | None = None  # what has ended the connection
         self._has_failed = False  # a handler has, and the log says so
 
-    async def run(self) -> None:
-        """Live through the connection.
+    @property
+    def is_answered(self) -> bool:
+        """Whether the client has got a first answer, such as an accept."""
+        return self.state.is_answered
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing that is sent goes anywhere any more."""
+        return self.state.is_closed
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a send is under way; the server's waits while the client reads nothing."""
+        return self.sends_begun != self.sends_ended
+
+    async def run(self, receive: Receive) -> None:
+        """Live through the connection, whose events the client sends through ``receive``.
 
         Raises:
             Exception: what a handler raised, where the protocol is one that no
@@ -103,13 +153,13 @@ class Connection(Outlet):
                 the server's own ``receive`` raised.
         """
         self.mailbox.on_close = self._handling.cancel
-        is_limited = self._protocol.has_client and self._protocol.has_answers
+        is_limited = self.state.protocol.has_client and self.state.protocol.has_answers
         is_limited = is_limited and self._send_timeout < inf
         patrol = patrol_of(self._send_timeout) if is_limited else None
         if patrol is not None:
             patrol.watch(self)
-        async with anyio.create_task_group() as self.tasks:
-            self.tasks.start_soon(self._read)
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._read, receive)
             try:
                 error = await self._handle_until_over()
             finally:
@@ -119,32 +169,68 @@ class Connection(Outlet):
                     await self._see_off(CLOSE_TIMEOUT)
                     await self._say_goodbye()
                 self._depart()
-            self.tasks.cancel_scope.cancel()
+            self._tasks.cancel_scope.cancel()
         if self._broken is not None:
             raise self._broken
         is_ending = isinstance(error, StopConsumer | DenyConnection)
-        if error is not None and not is_ending and not self._protocol.has_answers:
+        if error is not None and not is_ending and not self.state.protocol.has_answers:
             raise error
 
-    async def _read(self) -> None:
+    def start_soon(self, func: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Start a task of the consumer's own; see `AsyncConsumer.start_soon`."""
+        self._tasks.start_soon(self._run_task, func, args)
+
+    async def _run_task(self, func: Callable[..., Awaitable[None]], args: Iterable[object]) -> None:
+        try:
+            await func(*args)
+        except StopConsumer as error:
+            self._end_for(error)
+        except Exception as error:
+            self._log_failure(error, f"the task {getattr(func, '__qualname__', func)}")
+            self._end_for(error)
+            self._handling.cancel()
+
+    def _end_for(self, error: Exception) -> None:
+        """Have no more handled, also where nothing is now, and the client told why."""
+        self._error = self._error or error
+        self.is_over = True
+        self.mailbox.wake()
+
+    # Reading.
+
+    async def _read(self, receive: Receive) -> None:
         with self._reading:
             while True:
                 try:
-                    event = await self._receive()
+                    event = await receive()
                 except Exception as error:  # a middleware's; servers raise none here
                     self._broken = error
                     self._leave()
                     self._handling.cancel()
                     return
-                is_last = event["type"] == self._protocol.leaving
-                if is_last and self._protocol.has_client:
+                is_last = event["type"] == self.state.protocol.leaving
+                if is_last and self.state.protocol.has_client:
                     if not self.is_closed or self._is_left:
-                        self._end = event
+                        self.state.end = event
                     self._leave()
                 await self.mailbox.put_event(event)
                 del event  # what it carries may be large, and the next may not come for days
                 if is_last:
                     return
+
+    def _leave(self) -> None:
+        """The client is gone: nothing is sent any more, and handlers have a while to end."""
+        self.state.close()
+        self._is_left = True
+        if self._left is not None:
+            self._left.set()
+        self._handling.deadline = anyio.current_time() + self._grace
+
+    def give_up(self, seconds: float) -> None:
+        """End the connection, whose client has taken nothing for so long."""
+        self.mailbox.close(ClientTimeout(f"nothing was read for {seconds:g} s"))
+
+    # Handling, until it is over.
 
     async def _handle_until_over(self) -> Exception | None:
         """Handle what comes, tell the client why it ends, and return the error that ended it."""
@@ -153,7 +239,7 @@ class Connection(Outlet):
             with self._handling:
                 error = await self._handle_all()
             self._log_cancelled()
-            await self._tell(error := error or self.mailbox.error)
+            await self._tell(error := error or self._error or self.mailbox.error)
             return error
         except anyio.get_cancelled_exc_class():
             # Whoever runs the application cancels it to shut down; the client comes back.
@@ -178,7 +264,7 @@ class Connection(Outlet):
         """Begin to handle what the mailbox held; None where nothing is left to do."""
         message = entry.message
         kind = message["type"]
-        if kind == self._protocol.leaving:
+        if kind == self.state.protocol.leaving:
             # Sent through the layer, it is somebody's wish that this connection ends.
             self._error = None if entry.is_from_client else StopConsumer()
             self.is_over = True
@@ -210,10 +296,7 @@ class Connection(Outlet):
         if isinstance(error, StopConsumer | DenyConnection):
             return error
         error = failure_of(error)
-        if isinstance(error, ClientError) and self._protocol.has_client:
-            logger.info("refused %s: %s", self, error)
-        else:
-            self._log_failure(error)
+        self._log_failure(error)
         return error
 
     async def _tell(self, error: Exception | None) -> None:
@@ -221,7 +304,7 @@ class Connection(Outlet):
         if error is None or self.is_closed:
             return
         with anyio.move_on_after(CLOSE_TIMEOUT):
-            for event in self._last_words(error):
+            for event in self.state.last_words(error, self._closing_events):
                 self.current = event["type"]
                 try:
                     await self.send(event)
@@ -229,22 +312,6 @@ class Connection(Outlet):
                     if not self._has_failed:  # else most likely for the same cause
                         self._log_failure(failure)
                     return
-
-    def _last_words(self, error: Exception) -> list[Event]:
-        if not self.is_answered:
-            if isinstance(error, StopConsumer) and self.scope["type"] == "websocket":
-                error = DenyConnection()
-            return refusal(self.scope, error)
-        if "http.response.body" in self._protocol.moves[self._state] and self.is_endless:
-            end = {"type": "http.response.body", "body": b"", "more_body": False}
-            return [*self._parting(error), end]
-        if "websocket.close" not in self._protocol.moves[self._state]:
-            return []  # a response cut short is how a client learns that it is not whole
-        if isinstance(error, StopConsumer):
-            return [*self._parting(error), close()]
-        code = getattr(error, "close_code", 1011)
-        reason = str(error) if code != 1011 else "Internal Server Error"
-        return [*self._parting(error), close(code, reason)]
 
     async def _see_off(self, seconds: float) -> None:
         """Wait for the last event, which a task of the consumer's own may just be sending."""
@@ -254,23 +321,112 @@ class Connection(Outlet):
 
     async def _say_goodbye(self) -> None:
         """Handle the disconnect event, once, if there was a connection at all."""
-        self._state = CLOSED
+        self.state.close()
         if self._begun_at is None:
             return
         if self.scope["type"] == "websocket":
             seconds = monotonic() - self._begun_at
-            logger.info("ended %s after %.1f s, code %s", self, seconds, self._end.get("code"))
-        self.current = self._protocol.leaving
-        await self.follow(self._handle_last, self._end)
+            logger.info("ended %s after %.1f s, code %s", self, seconds, self.state.end.get("code"))
+        self.current = self.state.protocol.leaving
+        await self.follow(self._handle_last, self.state.end)
 
     def _log_cancelled(self) -> None:
         if not self._handling.cancelled_caught or self._broken or not self.current:
             return
-        why = self.mailbox.error or f"{self._grace:g} s after the connection had ended"
+        why = (
+            self._error or self.mailbox.error or f"{self._grace:g} s after the connection had ended"
+        )
         logger.warning("%s: %s was cancelled, %s", self, self.current, why)
 
-    def _log_failure(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception, what: str = "") -> None:
+        if isinstance(error, ClientError) and self.state.protocol.has_client:
+            logger.info("refused %s: %s", self, error)
+            return
         self._has_failed = True
-        if not self._protocol.has_answers and self.current != self._protocol.leaving:
+        if not self.state.protocol.has_answers and self.current != self.state.protocol.leaving:
             return  # it is raised to whoever runs this connection
-        logger.error("%s: %s failed", self, self.current, exc_info=error)
+        logger.error("%s: %s failed", self, what or self.current, exc_info=error)
+
+    # Sending.
+
+    async def send(self, event: Event) -> None:
+        """Send an event to the client; see `Consumer.send`."""
+        kind = event["type"]
+        if kind != self.state.steady:
+            if self.state.is_closed:
+                return
+            has_advanced = self._advance(event)
+            if has_advanced and self.state.is_closed:
+                await self._send_last(event)
+                return
+            if kind in _WHOLE_FILES:
+                await self._pass_on(event)
+                return
+        self.sends_begun += 1
+        try:  # what _pass_on does, without the cost of a call for each frame
+            await self._send(event)
+        except Exception as error:
+            await self._excuse(error, event)
+        finally:
+            self.sends_ended += 1
+
+    def _advance(self, event: Event) -> bool:
+        has_advanced = self.state.advance(event)
+        if has_advanced and event["type"] == "websocket.accept":
+            logger.info("accepted %s from %s", self, client_address(self.scope))
+        return has_advanced
+
+    async def _send_last(self, event: Event) -> None:
+        """Send what ends the connection, and have no more handled, also where nothing is now."""
+        self.is_over = True
+        self._parted = anyio.Event()
+        self.mailbox.wake()
+        try:
+            if event["type"] == "websocket.close":
+                await self._close(event)
+            else:
+                await self._pass_on(event)
+        finally:
+            self._parted.set()
+
+    async def _close(self, event: Event) -> None:
+        # Some servers hold the close frame back while they are asked for an event.
+        self._reading.cancel()
+        await cancel_shielded_checkpoint()
+        await self._pass_on(event)
+        self._handling.deadline = anyio.current_time() + self._grace
+
+    async def _pass_on(self, event: Event) -> None:
+        is_counted = event["type"] not in _WHOLE_FILES
+        self.sends_begun += is_counted
+        try:
+            await self._send(event)
+        except Exception as error:
+            await self._excuse(error, event)
+        finally:
+            self.sends_ended += is_counted
+
+    async def _excuse(self, error: Exception, event: Event) -> None:
+        """Pass over what a server raises for a client that has left; raise anything else."""
+        if isinstance(error, OSError):
+            # ASGI, HTTP & WebSocket, "Disconnected client - send exception".
+            self._leave()
+            return
+        if not self.state.protocol.has_client:
+            raise error
+        code = event.get("code", 0)
+        if event["type"] == "websocket.close" and 1000 < code < 3000:
+            # Some servers refuse to send the codes that RFC 6455 7.4.1 has named.
+            await self._pass_on({**event, "code": code + 3000})
+            return
+        # Some servers tell in errors of their own what others tell in an OSError.
+        if not self._is_left:
+            self._left = self._left or anyio.Event()
+            with anyio.move_on_after(NOTICE_TIMEOUT):
+                await self._left.wait()
+        if not self._is_left:
+            raise error
+
+    def __str__(self) -> str:
+        where = self.scope.get("path") or self.scope.get("channel", "")
+        return f"{self.scope['type']} {where!r} (channel {self.mailbox.channel})"

@@ -10,7 +10,7 @@ import anyio
 from .. import asgi
 from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer
 from ..protocol import PROTOCOL, BadFrame, Request, frames, read
-from ..types import Event, Message, Receive, Scope, Send
+from ..types import Event, Message, Receive, Scope
 from .handlers import awaitable
 from .rooms import room_group, since_of
 from .watching import Notifications, as_text
@@ -77,7 +77,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             # returned: so this frame comes first. The same holds for every subscription.
             self._subscriptions.add(self.room_group_name)
             await self._send_frame(self._subscribed())
-        self._connection.tasks.start_soon(self._watch_over_peer)
+        self.start_soon(self._watch_over_peer)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.speaks_protocol:
@@ -193,14 +193,18 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
     async def _send_frame(self, frame: str) -> None:
         await self._connection.send(asgi.send_text(frame))
 
-    def _parting(self, error: Exception) -> list[Event]:
+    def closing_events(self, error: Exception) -> list[Event]:
         frame = self._farewell(error)
         return [] if frame is None else [asgi.send_text(frame)]
 
-    def _wants_gaps(self, scope: Scope) -> bool:
-        return _offers_protocol(scope)
+    def tells_gaps(self) -> bool:
+        return _offers_protocol(self.scope)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def wrap_receive(self, receive: Receive) -> Receive:
+        receive = super().wrap_receive(receive)
+        if not _offers_protocol(self.scope):
+            return receive
+
         async def hear() -> Event:
             # A frame that waits to be handled is no silence: then nobody waits here.
             self._silent_since = anyio.current_time()
@@ -208,7 +212,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             self._silent_since = inf
             return event
 
-        await super()._live(scope, hear if _offers_protocol(scope) else receive, send)
+        return hear
 
     async def _watch_over_peer(self) -> None:
         """Ping the client again and again, and close its connection when it is dead."""

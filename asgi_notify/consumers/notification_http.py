@@ -99,7 +99,7 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
         if not self.is_polling:
             await self._announce()
             return
-        self._tasks.start_soon(self._answer_after, self._timeout())
+        self.start_soon(self._answer_after, self._timeout())
         if self._is_recovered is False:
             await self._answer()
 
@@ -120,7 +120,7 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
         if self._is_recovered is False:
             await self._tell_gap(self.room_group_name, "unrecovered", None)
 
-    def _parting(self, error: Exception) -> list[Event]:
+    def closing_events(self, error: Exception) -> list[Event]:
         frame = self._farewell(error)
         if frame is None:
             return []

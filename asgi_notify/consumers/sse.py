@@ -4,12 +4,11 @@ import logging
 from typing import ClassVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .. import sse
 from ..asgi import header
 from ..exceptions import DenyConnection, Forbidden, MethodNotAllowed, StopConsumer
-from ..types import Event, Message, Receive, Scope, Send
+from ..types import Event, Message, Scope, Send
 from .handlers import awaitable
 from .http import AsyncHttpConsumer
 
@@ -44,7 +43,6 @@ class AsyncSseConsumer(AsyncHttpConsumer):
     last_event_id: str | None = None
 
     _reads_body = False
-    _tasks: TaskGroup  # ends with the connection
     _has_begun = False  # connect was called
     _has_written = False  # an event or a comment was sent
     _sent_at = 0.0  # on the event loop's clock, in seconds
@@ -129,11 +127,12 @@ class AsyncSseConsumer(AsyncHttpConsumer):
             await self.send_headers(headers=sse.HEADERS)
         if not self._has_written:
             self._has_written = True
-            self._connection.is_endless = True
-            self._tasks.start_soon(self._keep_alive)
+            self._connection.state.is_endless = True
+            self.start_soon(self._keep_alive)
         await self.send_body(chunk, more_body=True)
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def wrap_send(self, send: Send) -> Send:
+        send = super().wrap_send(send)
         sending = anyio.Lock(fast_acquire=True)
 
         async def send_alone(event: Event) -> None:
@@ -141,15 +140,7 @@ class AsyncSseConsumer(AsyncHttpConsumer):
                 await send(event)
             self._sent_at = anyio.current_time()
 
-        failure: Exception | None = None
-        async with anyio.create_task_group() as self._tasks:
-            try:
-                await super()._live(scope, receive, send_alone)
-            except Exception as error:  # raised outside, where no group wraps it
-                failure = error
-            self._tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+        return send_alone
 
     async def _keep_alive(self) -> None:
         while not self._connection.is_closed:

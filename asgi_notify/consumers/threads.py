@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from ..beside_django import close_old_connections
 from ..exceptions import MisuseError
 from ..sync import Home, failure_of, farewell_limiter, handler_limiter
-from ..types import Event, Message, Receive, Scope, Send
+from ..types import Event, Message, Receive
 from .base import Consumer
 
 __all__ = ["SyncConsumer"]
@@ -36,9 +36,9 @@ class SyncConsumer(Consumer[None]):
     _handler_thread: int | None = None  # while a handler runs
     _limiter: anyio.CapacityLimiter | None = None  # the handlers' one where None
 
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def wrap_receive(self, receive: Receive) -> Receive:
         self._home = Home()
-        await super()._live(scope, receive, send)
+        return super().wrap_receive(receive)
 
     async def dispatch(self, message: Message) -> None:
         handler = self._handler(message)

@@ -6,7 +6,6 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from asgi_notify import AsyncHttpConsumer, AsyncWebsocketConsumer, InMemoryChannelLayer, Message
@@ -36,13 +35,9 @@ class Timed(AsyncWebsocketConsumer):
         super().__init__()
         self.now, self.log = now, log
 
-    @property
-    def tasks(self) -> TaskGroup:
-        return self._connection.tasks
-
     async def connect(self) -> None:
         await self.accept()
-        self.tasks.start_soon(self.timer)
+        self.start_soon(self.timer)
 
     async def timer(self) -> None:
         await self.now.wait()
@@ -214,7 +209,7 @@ async def test_a_response_that_another_task_ends_is_sent_whole(
     class Answers(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             await self.send_headers()
-            self._connection.tasks.start_soon(self.answer)
+            self.start_soon(self.answer)
 
         async def answer(self) -> None:
             await now.wait()

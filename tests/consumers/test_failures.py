@@ -24,7 +24,7 @@ from asgi_notify import (
     WebsocketConsumer,
     async_to_sync,
 )
-from asgi_notify.consumers import outlet
+from asgi_notify.consumers import connection
 from asgi_notify.testing import WebsocketCommunicator
 from asgi_notify.types import Event
 from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, connected, text
@@ -428,7 +428,7 @@ async def test_a_send_that_fails_on_an_open_connection_is_logged_once(
     errors: list[logging.LogRecord],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outlet, "NOTICE_TIMEOUT", 0.01)
+    monkeypatch.setattr(connection, "NOTICE_TIMEOUT", 0.01)
     ends: list[int] = []
     wire = Wire(CONNECT, text("a"))
 
@@ -450,7 +450,7 @@ async def test_an_accept_that_fails_is_logged_once(
     errors: list[logging.LogRecord],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outlet, "NOTICE_TIMEOUT", 0.01)
+    monkeypatch.setattr(connection, "NOTICE_TIMEOUT", 0.01)
     wire, ends = Wire(CONNECT), list[int]()
 
     async def broken(event: Event) -> None:
@@ -464,7 +464,7 @@ async def test_an_accept_that_fails_is_logged_once(
 async def test_a_close_that_cannot_be_sent_is_logged(
     errors: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet, "NOTICE_TIMEOUT", 0.01)
+    monkeypatch.setattr(connection, "NOTICE_TIMEOUT", 0.01)
     layer, ends, wire = InMemoryChannelLayer(), list[int](), Wire(CONNECT)
 
     async def broken(event: Event) -> None:

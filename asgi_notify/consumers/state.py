@@ -1,0 +1,90 @@
+"""What has been said on one connection, and what may be said next: no I/O, no waiting."""
+
+from collections.abc import Callable, Iterable
+
+from ..asgi import close, refusal
+from ..exceptions import DenyConnection, StopConsumer
+from ..types import Event, Scope
+from .protocol import CLOSED, protocol_of
+
+__all__ = ["ConnectionState"]
+
+
+class ConnectionState:
+    """Where one connection stands in the table of its protocol.
+
+    Whoever sends asks `advance` first; whoever learns that the client has left,
+    or that all is over, calls `close`. Nothing else changes it, but for `end`, which
+    the server's own disconnect event replaces.
+
+    Attributes:
+        protocol: the table, see `protocol_of`.
+        steady: the type of the event that may be sent now again and again, without
+            asking; empty where there is none, and so always once it is closed.
+        end: the disconnect event that the consumer gets, as far as it is known.
+        is_endless: whether a stream of events may end anywhere between two of them.
+    """
+
+    __slots__ = ("_name", "end", "is_endless", "protocol", "scope", "steady")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.protocol = protocol_of(scope["type"])
+        self._name = self.protocol.start
+        self.steady = ""
+        self.end: Event = {"type": self.protocol.leaving, "code": 1006, "reason": ""}
+        self.is_endless = False
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the client has got a first answer, such as an accept."""
+        return self._name != self.protocol.start
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing that is sent goes anywhere any more."""
+        return self._name == CLOSED
+
+    def advance(self, event: Event) -> bool:
+        """Go to the state after an event is sent; return whether it is another one.
+
+        Raises:
+            MisuseError: it is not the turn of this event; the state stays what it was.
+        """
+        before, self._name = self._name, self.protocol.next_state(self._name, event)
+        if self._name == before:
+            return False
+        self.steady = self.protocol.steady(self._name)
+        if event["type"] == "websocket.close":
+            self.end["code"] = event.get("code", 1000)
+            self.end["reason"] = event.get("reason") or ""
+        return True
+
+    def close(self) -> None:
+        """Have nothing go anywhere any more."""
+        self._name, self.steady = CLOSED, ""
+
+    def last_words(
+        self, error: Exception, closing_events: Callable[[Exception], Iterable[Event]]
+    ) -> list[Event]:
+        """The events that tell the client why its connection ends, in this state.
+
+        Args:
+            error: the reason.
+            closing_events: what the consumer has to say of it, where it was answered.
+        """
+        if not self.is_answered:
+            if isinstance(error, StopConsumer) and self.scope["type"] == "websocket":
+                error = DenyConnection()
+            return refusal(self.scope, error)
+        moves = self.protocol.moves[self._name]
+        if "http.response.body" in moves and self.is_endless:
+            end = {"type": "http.response.body", "body": b"", "more_body": False}
+            return [*closing_events(error), end]
+        if "websocket.close" not in moves:
+            return []  # a response cut short is how a client learns that it is not whole
+        if isinstance(error, StopConsumer):
+            return [*closing_events(error), close()]
+        code = getattr(error, "close_code", 1011)
+        reason = str(error) if code != 1011 else "Internal Server Error"
+        return [*closing_events(error), close(code, reason)]
