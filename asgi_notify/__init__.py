@@ -13,11 +13,13 @@ from .consumers import (
     AsyncJsonWebsocketConsumer,
     AsyncSseConsumer,
     AsyncWebsocketConsumer,
+    Connection,
     HttpConsumer,
     JsonWebsocketConsumer,
     NotificationConsumer,
     NotificationHttpConsumer,
     Notifications,
+    Observer,
     SyncConsumer,
     WebsocketConsumer,
 )
@@ -64,6 +66,7 @@ from .layers import (
 from .middleware import (
     AllowedHostsOriginValidator,
     HostValidator,
+    Observed,
     OriginValidator,
     SameOriginValidator,
 )
@@ -105,6 +108,7 @@ __all__ = [
     "ClientError",
     "ClientTimeout",
     "ConfigurationError",
+    "Connection",
     "Converter",
     "DenyConnection",
     "Entry",
@@ -135,6 +139,8 @@ __all__ = [
     "NotificationHttpConsumer",
     "Notifications",
     "NotifyError",
+    "Observed",
+    "Observer",
     "OriginValidator",
     "Overflow",
     "ProtocolTypeRouter",

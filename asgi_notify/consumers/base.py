@@ -17,6 +17,7 @@ from ..layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..types import Event, Message, Receive, Scope, Send
 from .connection import Connection
 from .handlers import awaitable, blamed, find_handler
+from .observing import run_observed
 
 __all__ = ["AsyncConsumer", "Consumer"]
 
@@ -149,7 +150,11 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
                 send_timeout=self.send_timeout,
                 handle_last=self._handle_last,
             )
-            await self._connection.run(self.wrap_receive(receive))
+            observers = scope.get("observers")
+            if observers:
+                await run_observed(self._connection, observers, receive, self.wrap_receive)
+            else:
+                await self._connection.run(self.wrap_receive(receive))
         finally:
             self.channel_layer.detach(mailbox)
 

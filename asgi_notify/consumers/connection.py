@@ -29,6 +29,7 @@ from ..exceptions import (
     ClientTimeout,
     DenyConnection,
     LayerClosed,
+    NotifyError,
     StopConsumer,
 )
 from ..layers.entries import Entry
@@ -130,6 +131,21 @@ class Connection:
         self._has_failed = False  # a handler has, and the log says so
 
     @property
+    def channel(self) -> str:
+        """The address of its consumer."""
+        return self.mailbox.channel
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups that its channel is in now."""
+        return frozenset(self.mailbox.groups)
+
+    @property
+    def end(self) -> Event:
+        """How it has ended, as its disconnect event says: of a WebSocket, with ``code``."""
+        return self.state.end
+
+    @property
     def is_answered(self) -> bool:
         """Whether the client has got a first answer, such as an accept."""
         return self.state.is_answered
@@ -183,18 +199,43 @@ class Connection:
     async def _run_task(self, func: Callable[..., Awaitable[None]], args: Iterable[object]) -> None:
         try:
             await func(*args)
-        except StopConsumer as error:
-            self._end_for(error)
         except Exception as error:
-            self._log_failure(error, f"the task {getattr(func, '__qualname__', func)}")
-            self._end_for(error)
-            self._handling.cancel()
+            self.fail(error, f"the task {getattr(func, '__qualname__', func)}")
 
-    def _end_for(self, error: Exception) -> None:
-        """Have no more handled, also where nothing is now, and the client told why."""
+    def fail(self, error: Exception, what: str) -> None:
+        """End the connection for what something beside its handlers has raised.
+
+        Args:
+            error: what was raised; with `StopConsumer`, what is being handled may end.
+            what: has raised it, for the log.
+        """
         self._error = self._error or error
         self.is_over = True
-        self.mailbox.wake()
+        self.mailbox.wake()  # also where nothing is being handled
+        if not isinstance(error, StopConsumer | DenyConnection):
+            self._log_failure(error, what)
+            self._handling.cancel()
+
+    async def refuse(self, error: Exception, what: str) -> None:
+        """Tell the client, instead of `run`, that there will be no connection.
+
+        Args: as of `fail`.
+
+        Raises:
+            Exception: the error itself, where the protocol has no answer for it.
+        """
+        if not self.state.protocol.has_answers:
+            raise error
+        self.fail(error, what)
+        await self._tell(error)
+
+    def close(self, error: NotifyError) -> None:
+        """End the connection, from anywhere in its event loop, for a reason told to its client.
+
+        What is being handled is cancelled, and what waits is lost. The error has
+        the close code, such as that of `ClientError`, which is 4400.
+        """
+        self.mailbox.close(error)
 
     # Reading.
 
@@ -228,7 +269,7 @@ class Connection:
 
     def give_up(self, seconds: float) -> None:
         """End the connection, whose client has taken nothing for so long."""
-        self.mailbox.close(ClientTimeout(f"nothing was read for {seconds:g} s"))
+        self.close(ClientTimeout(f"nothing was read for {seconds:g} s"))
 
     # Handling, until it is over.
 
@@ -383,13 +424,13 @@ class Connection:
         self.mailbox.wake()
         try:
             if event["type"] == "websocket.close":
-                await self._close(event)
+                await self._send_close(event)
             else:
                 await self._pass_on(event)
         finally:
             self._parted.set()
 
-    async def _close(self, event: Event) -> None:
+    async def _send_close(self, event: Event) -> None:
         # Some servers hold the close frame back while they are asked for an event.
         self._reading.cancel()
         await cancel_shielded_checkpoint()
