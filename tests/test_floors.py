@@ -61,6 +61,7 @@ FLOORS: Mapping[str, float] = {
     "layers.presence": 2,
     "layers.queue": 1.3,
     "layers.results": 1.2,
+    "layers.stream": 1.2,
     "layers.base": 2.1,
     "layers.resuming": 2.15,
     "layers.hub": 2.2,
