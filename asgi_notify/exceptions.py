@@ -12,6 +12,7 @@
     +-- InvalidMessage                1011         500   sent through a layer
     +-- ChannelFull                   1013         503   a mailbox at its capacity
     +-- LayerClosed                   1012         503   the layer is shut down, or was flushed
+    +-- LayerUnavailable              1013         503   what the layer runs on is away
     +-- ClientError                   4400         400   what a client did
         +-- Unauthorized              4401         401
         +-- Forbidden                 4403         403
@@ -38,6 +39,7 @@ __all__ = [
     "InvalidMessage",
     "InvalidName",
     "LayerClosed",
+    "LayerUnavailable",
     "MethodNotAllowed",
     "MissingExtra",
     "MisuseError",
@@ -59,7 +61,7 @@ CLOSE_CODES = {
     1009: "a message over the size limit",
     1011: "a handler failed; the server's log has the traceback",
     1012: "the server restarts; come back in a moment",
-    1013: "the client reads too slowly, its mailbox is full; come back and catch up",
+    1013: "the client reads too slowly, or the server cannot serve it now; come back, catch up",
     4400: "the request makes no sense",
     4401: "a key or a login is missing or wrong",
     4403: "not allowed, such as a page from another origin",
@@ -126,6 +128,13 @@ class LayerClosed(NotifyError):
     """The channel layer was closed or flushed, and this consumer's channel with it."""
 
     close_code = 1012
+    http_status = 503
+
+
+class LayerUnavailable(NotifyError):
+    """What carries messages between processes cannot be reached; try again in a moment."""
+
+    close_code = 1013
     http_status = 503
 
 

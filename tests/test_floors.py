@@ -65,6 +65,7 @@ FLOORS: Mapping[str, float] = {
     "layers.base": 2.1,
     "layers.resuming": 2.15,
     "layers.hub": 2.2,
+    "layers.engine": 2.2,
     "layers.attendance": 2.3,
     "layers.registry": 2.2,
     "lifespan": 2.3,

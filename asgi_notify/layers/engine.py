@@ -1,0 +1,227 @@
+"""What carries messages between processes: the contract of an engine.
+
+A layer knows the channels and groups of its own process. What all processes know is in an
+engine: the histories of the groups, which messages were published already, who is present,
+and what waits for workers. Whoever writes an engine writes one class; the rest of a layer
+on it is `EngineChannelLayer`'s, and the layers' contract suite tests it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from ..positions import Position
+from .history import History
+
+__all__ = [
+    "Engine",
+    "Gone",
+    "Held",
+    "Lease",
+    "Published",
+    "Read",
+    "Receiver",
+]
+
+
+class Published(NamedTuple):
+    """What became of a publication."""
+
+    receivers: int
+    """How many processes followed the topic; those that came to it twice count twice."""
+    position: Position | None
+    """Where it stands in the history of its group, or None where it is not kept."""
+
+
+class Read(NamedTuple):
+    """What the history of a group holds after a position."""
+
+    entries: Sequence[tuple[int, bytes]]
+    """Offset and payload, oldest first: all that is left, even where some are missing."""
+    is_whole: bool
+    """Whether nothing is missing between the position asked for and the first of them."""
+    top: Position
+    """Where the group stands: the position of the newest message that it ever was sent."""
+
+
+class Lease(NamedTuple):
+    """One channel's place in the presence of a group, which its process renews."""
+
+    group: str
+    channel: str
+    member: str
+    """Who stands behind the channel."""
+    info: bytes | None
+    """What `Engine.present` says of it, encoded."""
+
+
+class Gone(NamedTuple):
+    """A member that has left a group for good, everywhere."""
+
+    group: str
+    member: str
+    info: bytes | None
+    """What its last channel said of itself."""
+
+
+class Held(NamedTuple):
+    """A message of a fixed-name channel, handed to one reader."""
+
+    token: object
+    """What to give to `Engine.settle` when it was handled."""
+    payload: bytes
+
+
+class Receiver(Protocol):
+    """Whom an engine brings what it carries: the layer. Called in the engine's event loop."""
+
+    def receive(self, topic: str, payload: bytes, position: Position | None) -> None:
+        """Take a message of a topic that this process subscribes to. Never waits or fails."""
+
+    def went_down(self, reason: str) -> None:
+        """The engine cannot be reached; once for each time."""
+
+    def came_up(self) -> None:
+        """The engine can be reached again, and all subscriptions stand; some may be missed."""
+
+
+class Engine(ABC):
+    """Carries publications between processes, and keeps what all of them know.
+
+    An engine object belongs to one layer, and is opened and used in one event loop at a
+    time. What every engine promises:
+
+    - A publication with a history is one step: nobody sees the position without the
+      message, and the subscribers of a topic get what is kept in the order of the
+      positions, apart from what is lost on the way.
+    - Once `subscribe` has returned, every publication from then on comes, until the
+      connection breaks; then `Receiver.went_down` and `Receiver.came_up` are called.
+    - It reconnects and subscribes again by itself. A call while it is away waits no longer
+      than the engine's ``timeout`` seconds and raises `LayerUnavailable`.
+    - It holds nothing for longer than it was told to: histories for their ``ttl``, keys for
+      their window, presence for the lease, what waits for workers for its ``expiry``.
+      Times are in seconds.
+
+    Topics are the names of groups, and names that the layer makes, of printable ASCII
+    characters. How they are spelled as keys is the engine's own matter.
+    """
+
+    @abstractmethod
+    async def open(self, receiver: Receiver) -> None:
+        """Connect, in the event loop that runs; what comes is for the receiver.
+
+        Raises:
+            LayerUnavailable: it could not be reached in time.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of the connection and of all tasks; doing it twice is doing it once."""
+
+    # Topics.
+
+    @abstractmethod
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        keep: History | None = None,
+        key: str | None = None,
+        window: float = 0.0,
+    ) -> Published:
+        """Send a message to all who subscribe to the topic, and keep it where that is asked for.
+
+        Args:
+            topic: where to.
+            payload: what.
+            keep: how much of the topic's past is kept, this message included; None: nothing.
+            key: the same for a message that is sent again; within ``window`` seconds after
+                the first one nothing is sent or kept, and the first one's answer comes back.
+            window: seconds.
+
+        Raises:
+            LayerUnavailable: nobody knows whether it was sent.
+        """
+
+    @abstractmethod
+    async def subscribe(self, topics: Collection[str]) -> None:
+        """Have the receiver get what is published to these from now on, besides the others."""
+
+    @abstractmethod
+    async def unsubscribe(self, topics: Collection[str]) -> None:
+        """Have the receiver get no more of these; a message on its way may still come."""
+
+    # Histories.
+
+    @abstractmethod
+    async def read(
+        self, topic: str, keep: History, after: Position | None = None, limit: int | None = None
+    ) -> Read:
+        """What is kept of a topic after a position, or all of it; with its top.
+
+        With a ``limit``, at most so many, the oldest of them.
+        """
+
+    @abstractmethod
+    async def tops(self, topics: Mapping[str, History]) -> dict[str, Position]:
+        """Where each of these topics stands. Asking keeps nothing in memory."""
+
+    # Presence.
+
+    @abstractmethod
+    async def enter(self, lease: Lease, seconds: float) -> bool:
+        """Count a channel as present for so long; once more replaces its info and member.
+
+        Returns whether its member had no channel in the group, here or in another process.
+        """
+
+    @abstractmethod
+    async def renew(self, leases: Collection[Lease], seconds: float) -> None:
+        """Count channels as present for so long from now on; one that was lost is entered."""
+
+    @abstractmethod
+    async def leave(self, group: str, channel: str, grace: float) -> None:
+        """Count a channel as present no more; its member is gone ``grace`` seconds later."""
+
+    @abstractmethod
+    async def gone(self, groups: Collection[str], grace: float) -> list[Gone]:
+        """Take out the members of these groups that are gone by now: each is told to one caller.
+
+        A channel whose lease ran out left at that moment.
+        """
+
+    @abstractmethod
+    async def present(self, group: str) -> list[Lease]:
+        """The channels that are present, in the order in which they entered."""
+
+    @abstractmethod
+    async def count(self, group: str) -> int:
+        """How many members a group has, those included that left and are not gone yet."""
+
+    # Channels with a fixed name.
+
+    @abstractmethod
+    async def push(self, channel: str, payload: bytes, capacity: int, expiry: float) -> bool:
+        """Let a message wait for one reader; False where as many wait already as may."""
+
+    @abstractmethod
+    async def pull(self, channel: str, hold: float) -> Held:
+        """Wait for the next message of a channel, for no more than one reader at a time.
+
+        One that is not settled within ``hold`` seconds is given to another reader.
+        """
+
+    @abstractmethod
+    async def settle(self, channel: str, token: object) -> None:
+        """Forget a message that was handled."""
+
+    # All of it.
+
+    @abstractmethod
+    async def forget(self) -> None:
+        """Forget all histories, keys, presence and what waits."""
+
+    @abstractmethod
+    def statistics(self) -> Mapping[str, float]:
+        """What the engine counts, by name: at least ``reconnects``."""
