@@ -3,11 +3,12 @@
 import re
 import secrets
 import string
+from hashlib import blake2b
 from typing import NamedTuple, Self
 
 from .exceptions import ClientError
 
-__all__ = ["MAX_OFFSET", "Position", "new_epoch"]
+__all__ = ["MAX_OFFSET", "Position", "epoch_of", "new_epoch"]
 
 MAX_OFFSET = 2**53 - 1  # the last whole number that JavaScript can count to
 
@@ -52,6 +53,20 @@ class Position(NamedTuple):
 def new_epoch() -> str:
     """The name of a history that begins: no two have the same."""
     return "".join(secrets.choice(_LETTERS) for _ in range(8))
+
+
+def epoch_of(base: str, group: str) -> str:
+    """The first epoch of a group, out of one that is shared by all groups.
+
+    So a position names its group without a word more: one of another group's is of
+    another epoch, and nothing has to be kept for groups that were never sent to.
+    """
+    number = int.from_bytes(blake2b(f"{base}/{group}".encode(), digest_size=8).digest())
+    letters = []
+    for _ in base:
+        number, index = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[index])
+    return "".join(letters)
 
 
 def _shortened(value: object) -> str:

@@ -7,7 +7,7 @@ from ..codec import stamped
 from .alarm import Alarm
 from .entries import JOIN, LEAVE
 from .hub import Hub, Late
-from .presence import Arrival, Departure, Info
+from .presence import Arrival, Departure, Info, Presence
 
 __all__ = ["Attendance"]
 
@@ -20,17 +20,26 @@ class Attendance:
     A follower gets ``{"type": "presence.join" or "presence.leave", "group": ...,
     "member": ..., "info": ...}``. It need not be in the group itself.
 
+    It watches the hub, so that whoever leaves a group leaves its presence.
+
     Args:
-        hub: whose groups; it sees to it that who leaves a group leaves its presence.
+        presence: who is in which group.
+        hub: whose groups.
         clock: tells the time in seconds, as the presence has it.
         has_loop: whether the event loop that runs here and now is the one to be woken in.
     """
 
-    def __init__(self, hub: Hub, clock: Callable[[], float], has_loop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        presence: Presence,
+        hub: Hub,
+        clock: Callable[[], float],
+        has_loop: Callable[[], bool],
+    ) -> None:
+        self.presence = presence
         self._hub = hub
         self._clock = clock
         self._has_loop = has_loop
-        self._presence = hub.presence
         self._alarm: Alarm | None = None  # for the next leave that is to be told
 
     def join(self, group: str, channel: str, member: str | None, info: Info) -> Late:
@@ -38,12 +47,12 @@ class Attendance:
         late = self.tell()
         if not self._hub.has_member(group, channel):
             return late  # its consumer has left
-        arrival = self._presence.join(group, channel, member, info)
+        arrival = self.presence.join(group, channel, member, info)
         return late if arrival is None else [*late, *self._tell(arrival)]
 
     def tell(self, limit: float = inf) -> Late:
         """Tell of the members that left for good, at most so many."""
-        late: list[Late] = [self._tell(departure) for departure in self._presence.due(limit)]
+        late: list[Late] = [self._tell(departure) for departure in self.presence.due(limit)]
         return [mailbox for some in late for mailbox in some]
 
     def follow(self, group: str, channel: str) -> None:
@@ -54,12 +63,28 @@ class Attendance:
         """Tell a channel no more."""
         self._hub.group_discard(_followers(group), channel)
 
+    def group_begins(self, group: str) -> None:
+        """Nothing follows from it here."""
+
+    def group_ends(self, group: str) -> None:
+        """Nothing follows from it here."""
+
+    def member_left(self, group: str, channel: str) -> None:
+        """Count a channel as gone that has left a group, and see to it that it is told."""
+        self.presence.leave(group, channel)
+        self.watch()
+
+    def clear(self) -> None:
+        """Forget who is present, and tell nothing of it."""
+        self.presence.clear()
+        self.rest()
+
     def watch(self) -> None:
         """See to it that the next leave is told in time.
 
         Without a loop it is told when the presence is asked for next.
         """
-        due = self._presence.next_due
+        due = self.presence.next_due
         if due is not None and self._alarm is None and self._has_loop():
             self._alarm = Alarm(self._ring)
             self._alarm.set(max(0.0, due - self._clock()))
@@ -75,10 +100,10 @@ class Attendance:
         if self._alarm is None:
             return  # it was cancelled while it rang
         for _ in range(AT_ONCE):
-            due = self._presence.next_due
+            due = self.presence.next_due
             if due is None or due > self._clock() or self.tell(1):
                 break
-        if (due := self._presence.next_due) is None:
+        if (due := self.presence.next_due) is None:
             self._alarm = None
         else:
             self._alarm.set(max(0.0, due - self._clock()))
@@ -86,7 +111,7 @@ class Attendance:
     def _tell(self, event: Arrival | Departure) -> Late:
         kind = JOIN if isinstance(event, Arrival) else LEAVE
         message = {"type": kind, **event._asdict()}
-        return self._hub.publish(_followers(event.group), stamped(message, event.group))[1]
+        return self._hub.deliver(_followers(event.group), stamped(message, event.group))[1]
 
 
 def _followers(group: str) -> str:

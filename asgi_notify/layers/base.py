@@ -4,22 +4,30 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from ..codec import FrozenMessage, encode, stamped
-from ..names import handler_name
+from ..names import handler_name, require_channel_name, require_group_name
 from ..positions import Position
 from ..types import Message
+from .idempotency import require_key
 from .mailbox import Mailbox
 from .options import ByName, positive
 from .overflow import Overflow, require_overflow
-from .presence import Info
+from .presence import Info, require_info, require_member
 from .results import Joined, Replay, Sent
 
-__all__ = ["BaseChannelLayer", "Sent"]
+__all__ = ["BaseChannelLayer", "Present", "Sent"]
 
 CAPACITY = 100  # messages; Channels' default
 EXPIRY = 60.0  # seconds; Channels' default
+
+
+class Present(NamedTuple):
+    """What a channel says of itself when it joins a group; both None: it is not listed."""
+
+    member: str | None
+    info: Info
 
 
 class BaseChannelLayer(ABC):
@@ -30,8 +38,10 @@ class BaseChannelLayer(ABC):
     - Messages from one publisher to one group arrive in the order sent.
     - A membership lives as long as the consumer that holds the channel, and no
       longer; it never expires under a live connection.
-    - A send to a group never waits for its readers. A mailbox that is full
-      follows its overflow policy, and every loss is counted and logged.
+    - A send to a group does not wait for readers that are slow. A mailbox that is full
+      follows its overflow policy, and every loss is counted and logged. Readers that
+      were woken and had no turn yet are not slow: a burst larger than their capacity
+      waits until they had it.
     - Where a group has a history, all its members get its messages in the one
       order of their positions, and one that comes back with its last position
       gets what it missed, or learns that it cannot.
@@ -43,6 +53,9 @@ class BaseChannelLayer(ABC):
     A layer is opened by ``async with layer`` or by the lifespan of the
     application, and otherwise opens itself when it is first used.
 
+    The public methods check what they are given, once, and pass it on to the method of the
+    same name with an underscore, which is what a layer writes.
+
     Args:
         capacity: how many messages may wait in one channel.
         channel_capacity: the same for channels by name; the first glob
@@ -51,9 +64,14 @@ class BaseChannelLayer(ABC):
         overflow: what a consumer's full mailbox does, unless its class says.
         debug: check at each send that the message could travel between processes.
 
+    Attributes:
+        is_shared: whether other processes that name the same layer get its messages.
+
     Raises:
         ConfigurationError: one of these makes no sense.
     """
+
+    is_shared: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -79,7 +97,7 @@ class BaseChannelLayer(ABC):
         """How many messages may wait in the channel."""
         return self.channel_capacity.get(channel) or self.capacity
 
-    def seal(self, message: Message, group: str | None = None) -> FrozenMessage:
+    def freeze(self, message: Message, group: str | None = None) -> FrozenMessage:
         """The message as it goes on its way: checked, copied and read-only.
 
         Args:
@@ -118,7 +136,6 @@ class BaseChannelLayer(ABC):
     ) -> None:
         await self.close()
 
-    @abstractmethod
     async def attach(
         self, prefix: str = "specific", overflow: Overflow | None = None, tell_gaps: bool = False
     ) -> Mailbox:
@@ -137,20 +154,22 @@ class BaseChannelLayer(ABC):
             LayerClosed: the layer is shutting down.
             MisuseError: the layer's consumers live in another event loop.
         """
+        require_channel_name(prefix)
+        policy = require_overflow(overflow or self.overflow)
+        return await self._attach(prefix, policy, tell_gaps)
 
     @abstractmethod
     def detach(self, mailbox: Mailbox) -> None:
         """Take a consumer's channel out of all groups and forget it. Never fails or waits."""
 
-    @abstractmethod
     async def new_channel(self, prefix: str = "specific") -> str:
         """A name for a channel that nobody else has.
 
         Raises:
             InvalidName: the prefix has characters that a name may not have.
         """
+        return await self._new_channel(require_channel_name(prefix))
 
-    @abstractmethod
     async def send(self, channel: str, message: Message) -> None:
         """Put a message into one channel.
 
@@ -160,8 +179,9 @@ class BaseChannelLayer(ABC):
             ChannelFull: the channel is at its capacity.
             LayerClosed: it is a consumer's, and the layer is shutting down.
         """
+        require_channel_name(channel)
+        await self._send(channel, self.freeze(message))
 
-    @abstractmethod
     async def receive(self, channel: str) -> Message:
         """Wait for the next message of a channel; of several who wait, one gets it.
 
@@ -169,8 +189,8 @@ class BaseChannelLayer(ABC):
             InvalidName: the channel cannot be called that.
             MisuseError: it is a consumer's, or the layer's consumers live in another loop.
         """
+        return await self._receive(require_channel_name(channel))
 
-    @abstractmethod
     async def group_add(
         self,
         group: str,
@@ -200,16 +220,23 @@ class BaseChannelLayer(ABC):
             ClientError: ``since`` is no position.
             InvalidName: the group, the channel or the member cannot be called that.
         """
+        require_group_name(group)
+        require_channel_name(channel)
+        present = Present(require_member(member), require_info(info))
+        if self.debug and info is not None:
+            encode(info)
+        return await self._group_add(group, channel, _position(since), present)
 
-    @abstractmethod
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; where it is not in it, nothing happens.
 
         Raises:
             InvalidName: the group or the channel cannot be called that.
         """
+        require_group_name(group)
+        require_channel_name(channel)
+        await self._group_discard(group, channel)
 
-    @abstractmethod
     async def group_send(
         self, group: str, message: Message, *, idempotency_key: str | None = None
     ) -> Sent:
@@ -227,8 +254,11 @@ class BaseChannelLayer(ABC):
             InvalidName: the group or the key cannot be called that.
             InvalidMessage: the message has no usable type or cannot be encoded.
         """
+        require_group_name(group)
+        if idempotency_key is not None:
+            require_key(idempotency_key)
+        return await self._group_send(group, self.freeze(message, group), idempotency_key)
 
-    @abstractmethod
     async def history(
         self, group: str, *, since: Position | str | None = None, limit: int | None = None
     ) -> Replay:
@@ -243,24 +273,24 @@ class BaseChannelLayer(ABC):
             ClientError: ``since`` is no position.
             InvalidName: the group cannot be called that.
         """
+        return await self._history(require_group_name(group), _position(since), limit)
 
-    @abstractmethod
     async def group_channels(self, group: str) -> dict[str, Info]:
         """All channels of a group, with the info of those that gave one.
 
         Raises:
             InvalidName: the group cannot be called that.
         """
+        return await self._group_channels(require_group_name(group))
 
-    @abstractmethod
     async def presence(self, group: str) -> dict[str, Info]:
         """The channels that joined a group with a member or info, and that info.
 
         Raises:
             InvalidName: the group cannot be called that.
         """
+        return await self._presence(require_group_name(group))
 
-    @abstractmethod
     async def presence_count(self, group: str) -> int:
         """How many members a group has; several channels of one member count once.
 
@@ -269,8 +299,8 @@ class BaseChannelLayer(ABC):
         Raises:
             InvalidName: the group cannot be called that.
         """
+        return await self._presence_count(require_group_name(group))
 
-    @abstractmethod
     async def presence_follow(self, group: str, channel: str) -> None:
         """Tell a channel of each member that comes to a group, and that leaves it for good.
 
@@ -280,14 +310,19 @@ class BaseChannelLayer(ABC):
         Raises:
             InvalidName: the group or the channel cannot be called that.
         """
+        require_group_name(group)
+        require_channel_name(channel)
+        await self._presence_follow(group, channel)
 
-    @abstractmethod
     async def presence_unfollow(self, group: str, channel: str) -> None:
         """Tell a channel no more of who comes and leaves.
 
         Raises:
             InvalidName: the group or the channel cannot be called that.
         """
+        require_group_name(group)
+        require_channel_name(channel)
+        await self._presence_unfollow(group, channel)
 
     @abstractmethod
     async def flush(self) -> None:
@@ -297,3 +332,54 @@ class BaseChannelLayer(ABC):
         not know what it has missed. So it is closed, with 1012; the client comes
         back, joins, and learns that it cannot resume. Who waits in `receive` stays.
         """
+
+    def statistics(self) -> dict[str, Any]:
+        """What the layer counts in this process, by name, as plain numbers; costs little."""
+        return {}
+
+    # What a layer writes. Names, messages and positions are checked by then.
+
+    @abstractmethod
+    async def _attach(self, prefix: str, overflow: Overflow, tell_gaps: bool) -> Mailbox: ...
+
+    @abstractmethod
+    async def _new_channel(self, prefix: str) -> str: ...
+
+    @abstractmethod
+    async def _send(self, channel: str, message: FrozenMessage) -> None: ...
+
+    @abstractmethod
+    async def _receive(self, channel: str) -> Message: ...
+
+    @abstractmethod
+    async def _group_add(
+        self, group: str, channel: str, since: Position | None, present: Present
+    ) -> Joined: ...
+
+    @abstractmethod
+    async def _group_discard(self, group: str, channel: str) -> None: ...
+
+    @abstractmethod
+    async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent: ...
+
+    @abstractmethod
+    async def _history(self, group: str, since: Position | None, limit: int | None) -> Replay: ...
+
+    @abstractmethod
+    async def _group_channels(self, group: str) -> dict[str, Info]: ...
+
+    @abstractmethod
+    async def _presence(self, group: str) -> dict[str, Info]: ...
+
+    @abstractmethod
+    async def _presence_count(self, group: str) -> int: ...
+
+    @abstractmethod
+    async def _presence_follow(self, group: str, channel: str) -> None: ...
+
+    @abstractmethod
+    async def _presence_unfollow(self, group: str, channel: str) -> None: ...
+
+
+def _position(since: Position | str | None) -> Position | None:
+    return Position.parse(since) if isinstance(since, str) else since

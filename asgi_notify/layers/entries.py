@@ -91,13 +91,13 @@ class Gap(Entry):
     __slots__ = ()
 
     @classmethod
-    def of(cls, group: str, reason: str, lost: int, after: Position | None = None) -> "Gap":
+    def of(cls, group: str, reason: str, lost: int | None, after: Position | None = None) -> "Gap":
         """So many messages of a group, lost one after the other for one reason.
 
         Args:
             group: that they were sent to.
             reason: why they were lost.
-            lost: how many.
+            lost: how many, or None where nobody can say.
             after: the position right before the first of them, where it had one.
         """
         content = {"type": GAP, "group": group, "reason": reason, "lost": lost}
@@ -123,7 +123,8 @@ def note(queue: deque[Entry], place: int, gap: Gap) -> bool:
         told = queue[at]
         group, reason = told.message["group"], told.message["reason"]
         if (group, reason) == (gap.group, gap.message["reason"]):
-            lost = told.message["lost"] + gap.message["lost"]
+            before, now = told.message["lost"], gap.message["lost"]
+            lost = None if before is None or now is None else before + now
             queue[at] = Gap.of(group, reason, lost, told.after or gap.after)
             return False
     queue.insert(place, gap)

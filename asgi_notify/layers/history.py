@@ -9,19 +9,25 @@ from functools import lru_cache
 from math import inf
 
 from ..codec import FrozenMessage, stamped
-from ..positions import Position, new_epoch
+from ..positions import Position, epoch_of, new_epoch
+from ..types import Message
 from .entries import CLOSE, PRESENCE
 from .options import ByName, positive, whole
 from .results import Replay
 
-__all__ = ["MAX_GROUPS", "PASSING", "Histories", "History"]
+__all__ = ["MAX_GROUPS", "Histories", "History", "is_transient"]
 
 MAX_GROUPS = 10_000  # with 100 messages of 1 kB each, about 1 GB at worst
 
-PASSING = frozenset({CLOSE, "http.disconnect", "websocket.disconnect", *PRESENCE})
-"""Types of messages that no history keeps: they are for whoever is there now, not for later."""
+_TRANSIENT = frozenset({CLOSE, *PRESENCE})
 
 LOOKS = 2  # groups per append; more than the one that an append may add to those waiting
+
+
+def is_transient(message: Message) -> bool:
+    """Whether no history keeps it, since it is for whoever is there now, not for later."""
+    kind: str = message["type"]
+    return kind in _TRANSIENT or kind.endswith(".disconnect")
 
 
 @dataclass(frozen=True)
@@ -55,8 +61,9 @@ class Histories:
       in a new epoch, so that no position is ever taken for one of a lost history.
     - A message is never handed out after its time.
     - Asking costs no memory: only a group that was sent to is remembered.
-      All others stand at offset 0 of one epoch, which is replaced as soon as a
-      group that began in it is forgotten.
+      All others stand at offset 0 of an epoch made of their own name and of one that all
+      share, which is replaced as soon as a group that began in it is forgotten.
+    - A position is of one group alone: no other group ever has the same epoch.
     - Memory is bounded: by ``size`` and ``ttl`` for a group, by ``max_groups`` for all.
 
     Nothing here needs a timer. A group lets go of its expired messages when it
@@ -129,7 +136,7 @@ class Histories:
         record = self._use(group)
         if record is not None:
             return Position(record.epoch, record.top)
-        return None if self.keeps(group) is None else Position(self._epoch, 0)
+        return None if self.keeps(group) is None else Position(epoch_of(self._epoch, group), 0)
 
     def since(self, group: str, position: Position | None, limit: int | None = None) -> Replay:
         """What was sent to the group after a position, or all that is kept for None.
@@ -176,14 +183,14 @@ class Histories:
             return None
         if len(self._records) >= self._max_groups:
             self._evict()
-        record = self._records[group] = _Record(group, self._epoch, shelf)
+        record = self._records[group] = _Record(group, epoch_of(self._epoch, group), shelf)
         return record
 
     def _evict(self) -> None:
         _, record = self._records.popitem(last=False)
         record.shelf.waiting.pop(record, None)
         self.evicted += 1
-        if record.epoch == self._epoch:
+        if record.epoch == epoch_of(self._epoch, record.group):
             self._epoch = new_epoch()  # or the group would begin again where it began
 
     def _look(self, now: float) -> None:

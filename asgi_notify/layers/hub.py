@@ -6,22 +6,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
+from typing import Protocol
 
 from ..codec import FrozenMessage
 from ..exceptions import ChannelFull, LayerClosed
 from ..names import require_channel_name
 from ..positions import Position
 from ..types import Message
-from .entries import CLOSE, Entry, Losses, Order
-from .history import PASSING, Histories
-from .idempotency import Publications
+from .entries import CLOSE, Entry, Losses, Order, Replayed
 from .mailbox import Mailbox
 from .overflow import Overflow
-from .presence import Info, Presence
-from .results import Joined, Sent
-from .resuming import resume
+from .results import Sent
 
-__all__ = ["Hub", "Late"]
+__all__ = ["Hub", "Late", "Watcher"]
 
 _FLUSHED = "the layer was flushed; come back"
 
@@ -38,6 +35,22 @@ Late = Sequence[Mailbox]
 """Those that a sender is to let catch up."""
 
 
+class Watcher(Protocol):
+    """Who is told of the groups of a hub, such as an engine that carries them.
+
+    Each call is part of the hub's step: it must not wait, fail, or call the hub.
+    """
+
+    def group_begins(self, group: str) -> None:
+        """A group has got its first member in this process."""
+
+    def group_ends(self, group: str) -> None:
+        """A group has lost its last member in this process."""
+
+    def member_left(self, group: str, channel: str) -> None:
+        """A channel has left a group, or its consumer has ended."""
+
+
 class Hub:
     """Mailboxes by channel, and which of them are in which group.
 
@@ -48,12 +61,11 @@ class Hub:
         get_capacity: how many messages may wait in the mailbox of a channel.
         expiry: how long a message may wait, in seconds.
         clock: tells the time in seconds.
-        histories: what is kept of which groups; nothing where it is not given.
-        publications: which messages were published already.
-        presence: who is in which group.
 
     Attributes:
+        watcher: who is told when groups begin and end, and who leaves them.
         drops: how many messages were lost, by reason and by group.
+        process: what the names of this hub's own channels have in them, and no other's.
     """
 
     def __init__(
@@ -61,14 +73,10 @@ class Hub:
         get_capacity: Callable[[str], int],
         expiry: float,
         clock: Callable[[], float] = time.monotonic,
-        histories: Histories | None = None,
-        publications: Publications[Sent] | None = None,
-        presence: Presence | None = None,
     ) -> None:
         self.drops = Losses()
-        self.histories = Histories({}, clock=clock) if histories is None else histories
-        self.publications = Publications(clock=clock) if publications is None else publications
-        self.presence = Presence(clock=clock) if presence is None else presence
+        self.process = secrets.token_hex(4)
+        self.watcher: Watcher | None = None
         self._get_capacity = get_capacity
         self._expiry = min(expiry, sys.float_info.max)  # infinity stands for a client's event
         self._clock = clock
@@ -76,7 +84,6 @@ class Hub:
         self._groups: dict[str, set[Mailbox]] = {}
         self._attached: set[Mailbox] = set()
         self._sweep_at = SWEEP_AT
-        self._process = secrets.token_hex(4)
         self._numbers = count(1)
 
     def new_name(self, prefix: str, kind: str = "") -> str:
@@ -85,10 +92,15 @@ class Hub:
         Raises:
             InvalidName: with this prefix it would be no name.
         """
-        name = f"{prefix.rstrip('.')}.{self._process}!{kind}{next(self._numbers)}"
+        name = f"{prefix.rstrip('.')}.{self.process}!{kind}{next(self._numbers)}"
         return require_channel_name(name)
 
     # Consumers' mailboxes.
+
+    @property
+    def group_count(self) -> int:
+        """How many groups have a member here."""
+        return len(self._groups)
 
     @property
     def attached(self) -> frozenset[Mailbox]:
@@ -107,7 +119,7 @@ class Hub:
 
     def _has_left(self, channel: str) -> bool:
         """Whether the channel is one of a consumer that was detached."""
-        return f".{self._process}!{_CONSUMER}" in channel and channel not in self._mailboxes
+        return f".{self.process}!{_CONSUMER}" in channel and channel not in self._mailboxes
 
     def detach(self, mailbox: Mailbox) -> None:
         """Take a consumer's mailbox out of all its groups and forget it; once is enough."""
@@ -173,19 +185,31 @@ class Hub:
 
     # Groups.
 
-    def group_add(self, group: str, channel: str, since: Position | None = None) -> Joined:
-        """Put a channel into a group, behind what it has missed since a position.
+    def group_add(self, group: str, channel: str, missed: Sequence[Message] | None = None) -> bool:
+        """Put a channel into a group, behind what it has missed; return whether it is there.
 
         Once is enough, and it is too late if the consumer of the channel has left.
-        A member that asks again loses nothing that it is still owed.
+
+        Args:
+            group: which one.
+            channel: who.
+            missed: what comes first, oldest first; it takes the place of what still waits
+                of the group's history. None leaves that as it is.
         """
         if self._has_left(channel):
-            return Joined(self.histories.top(group), None if since is None else False, 0)
+            return False
         mailbox = self.mailbox(channel)
-        joined = resume(self.histories, mailbox, group, since, self._clock() + self._expiry)
+        if missed is not None:
+            expires_at = self._clock() + self._expiry
+            mailbox.replay(group, [Replayed(expires_at, message) for message in missed])
         mailbox.groups.add(group)
-        self._groups.setdefault(group, set()).add(mailbox)
-        return joined
+        members = self._groups.get(group)
+        if members is None:
+            members = self._groups[group] = set()
+            if self.watcher is not None:
+                self.watcher.group_begins(group)
+        members.add(mailbox)
+        return True
 
     def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group, if it is there."""
@@ -200,7 +224,10 @@ class Hub:
         members.discard(mailbox)
         if not members:
             del self._groups[group]
-        self.presence.leave(group, mailbox.channel)
+        if self.watcher is not None:
+            self.watcher.member_left(group, mailbox.channel)
+            if not members:
+                self.watcher.group_ends(group)
 
     def has_member(self, group: str, channel: str) -> bool:
         """Whether a channel is in a group, here in this process."""
@@ -211,30 +238,33 @@ class Hub:
         """The mailboxes in a group, here in this process."""
         return self._groups.get(group, ())
 
-    def group_channels(self, group: str) -> dict[str, Info]:
-        """The channels of a group, with the info of those that gave one."""
-        told = self.presence.members(group)
-        return {mailbox.channel: told.get(mailbox.channel) for mailbox in self.members(group)}
-
-    def publish(
-        self, group: str, message: FrozenMessage, key: str | None = None
-    ) -> tuple[Sent, Late]:
-        """Keep a message in its group's history, and put it into every member's mailbox.
-
-        All members share one entry. With a key that is known for the group it
-        does nothing, and returns what became of the message that had it first.
-        """
-        if key is not None and (first := self.publications.first(group, key)) is not None:
-            return first, ()
-        if self.histories.keeps(group) and message["type"] not in PASSING:
-            message = self.histories.append(group, message)
+    def deliver(self, group: str, message: FrozenMessage) -> tuple[Sent, Late]:
+        """Put a message into every member's mailbox; all of them share one entry."""
         if message["type"] == CLOSE:
-            sent, late = self._order(group, Order.of(message)), list[Mailbox]()
-        else:
-            sent, late = self._spread(group, message)
-        if key is not None:
-            self.publications.remember(group, key, sent)
-        return sent, late
+            return self._order(group, Order.of(message)), ()
+        return self._spread(group, message)
+
+    def owed(self, group: str, channel: str) -> Position | None:
+        """The position from which on a member is still owed what waits for it; see `resuming`."""
+        mailbox = self._mailboxes.get(channel)
+        # What waits of an earlier membership is not owed: something may be missing behind it.
+        if mailbox is None or group not in mailbox.groups:
+            return None
+        return mailbox.owed(group)
+
+    def lose(
+        self, group: str, reason: str, lost: int | None, after: Position | None = None
+    ) -> None:
+        """Count messages that were lost before they came here, and tell every member that asked.
+
+        Args:
+            group: whose they were.
+            reason: why they were lost.
+            lost: how many, or None where nobody can say.
+            after: the position right before the first of them, where it had one.
+        """
+        for mailbox in self._groups.get(group, ()):
+            mailbox.lose(group, reason, lost, after)
 
     def _spread(self, group: str, message: FrozenMessage) -> tuple[Sent, list[Mailbox]]:
         entry = self.entry(message)
@@ -256,14 +286,18 @@ class Hub:
         return Sent(sum(taken), len(taken) - sum(taken))
 
     def clear(self) -> None:
-        """Forget all groups and messages, and the channels that nobody reads; end all consumers."""
-        self.histories.clear()
-        self.publications.clear()
-        self.presence.clear()
+        """Forget all groups and messages, and the channels that nobody reads; end all consumers.
+
+        The watcher is told that the groups end, not who was in them: whoever clears the hub
+        clears what is known of its members.
+        """
         for mailbox in self._mailboxes.values():
             mailbox.groups.clear()
             mailbox.forget()
-        self._groups.clear()
+        ended, self._groups = self._groups, {}
+        if self.watcher is not None:
+            for group in ended:
+                self.watcher.group_ends(group)
         for mailbox in self.attached:
             mailbox.close(LayerClosed(_FLUSHED))
         self._mailboxes = {

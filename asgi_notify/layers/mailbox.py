@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from ..exceptions import ChannelFull, NotifyError
 from ..positions import Position
 from ..types import Event
-from .entries import Entry, FromClient, Losses, Order, Replayed, is_of_history
+from .entries import Entry, FromClient, Gap, Losses, Order, Replayed, is_of_history, note
 from .overflow import Overflow
 from .queue import Queue, Reader
 
@@ -165,6 +165,25 @@ class Mailbox(Queue):
         waiting = (entry for entry in self._waiting() if is_of_history(entry, group))
         first = next(waiting, None)
         return None if first is None else first.after
+
+    def lose(
+        self, group: str, reason: str, lost: int | None, after: Position | None = None
+    ) -> None:
+        """Count messages of a group that were lost on their way here, and tell the reader of them.
+
+        Args:
+            group: whose they were.
+            reason: why they were lost.
+            lost: how many, or None where nobody can say; counted as one then.
+            after: the position right before the first of them, where it had one.
+        """
+        if self.error is not None:
+            return
+        self._losses.count(reason, group, lost or 1)
+        if self._tells_gaps:
+            queue = self._queue()
+            self._beside += note(queue, len(queue), Gap.of(group, reason, lost, after))
+            self.wake()
 
     def _append(self, entry: Entry) -> None:
         if self._items is not None:

@@ -1,39 +1,34 @@
-"""Where a member of a group goes on: with what it has missed, and all that it is still owed."""
+"""Where a member of a group goes on: with what it has missed, and all that it is still owed.
+
+A replay takes the place of what waits of the history in the member's mailbox, and loses
+nothing by that: it begins at the earlier of two positions, the one that is asked for and
+the one from which on the member is owed the rest. Where the history does not reach back so
+far, what waits stays as it is.
+"""
 
 from ..positions import Position
-from .entries import Replayed
-from .history import Histories
-from .mailbox import Mailbox
-from .results import Joined
+from .results import Joined, Replay
 
-__all__ = ["resume"]
+__all__ = ["joined", "replay_from"]
 
 
-def resume(
-    histories: Histories, mailbox: Mailbox, group: str, since: Position | None, expires_at: float
-) -> Joined:
-    """Put what a group was sent since a position into a mailbox, which loses nothing by that.
-
-    The replay begins at the earlier of two positions: the one that is asked for,
-    and the one that a member is owed the rest from. So it holds all that waits of
-    the history, and takes its place. Where the history does not reach back so
-    far, what waits stays as it is.
+def replay_from(since: Position, owed: Position | None) -> Position:
+    """Where the replay begins.
 
     Args:
-        histories: of all groups.
-        mailbox: of the channel that asks.
-        group: which one.
-        since: the position; None for from now on.
-        expires_at: until when a replayed message waits, on the mailbox's clock.
+        since: the position that is asked for.
+        owed: the one that a member is owed the rest from, or None.
     """
-    # What waits of an earlier membership is not owed: something may be missing behind it.
-    owed = mailbox.owed(group) if group in mailbox.groups else None
-    if since is None:
-        return Joined(owed or histories.top(group), None, 0)
-    start = since if owed is None or since.is_within(owed) else owed
-    messages, reaches, top = histories.since(group, start)
-    if reaches:
-        mailbox.replay(group, [Replayed(expires_at, message) for message in messages])
-    # All behind what is owed waits or is told lost, whatever the history still holds.
-    is_recovered = reaches if start is since else top is not None and since.is_within(top)
-    return Joined(start, True, len(messages)) if is_recovered else Joined(owed or top, False, 0)
+    return since if owed is None or since.is_within(owed) else owed
+
+
+def joined(since: Position, owed: Position | None, replay: Replay) -> Joined:
+    """What the member is answered, whose replay began where `replay_from` says."""
+    start, top = replay_from(since, owed), replay.position
+    if start == since:
+        is_recovered = replay.recovered
+    else:  # all behind what is owed waits or is told lost, whatever the history still holds
+        is_recovered = top is not None and since.is_within(top)
+    if is_recovered:
+        return Joined(start, True, len(replay.messages))
+    return Joined(owed or top, False, 0)

@@ -406,8 +406,8 @@ async def test_what_a_poll_loses_the_next_one_gets(query: str) -> None:
 async def flood(layer: InMemoryChannelLayer, count: int) -> None:
     """Put so many notifications into the mailboxes, with no turn of the reader in between."""
     for number in range(count):
-        message = layer.seal({"type": "send.notification", "data": number}, "user_1")
-        layer.hub.publish("user_1", message, None)
+        message = layer.freeze({"type": "send.notification", "data": number}, "user_1")
+        layer._publish("user_1", message, None)
         for mailbox in layer.hub.members("user_1"):
             mailbox._is_woken = False  # as if it had been asleep all along
 

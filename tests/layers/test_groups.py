@@ -486,7 +486,7 @@ async def test_a_close_that_was_cancelled_leaves_the_layer_usable(
 async def test_a_consumer_that_never_ends_does_not_hold_up_the_close(
     layer: BaseChannelLayer, attach: Attach, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asgi_notify.layers.memory.DRAIN_TIMEOUT", 0.05)
+    monkeypatch.setattr("asgi_notify.layers.local.DRAIN_TIMEOUT", 0.05)
     mailbox = await attach(layer)
     with anyio.fail_after(5):
         await layer.close()

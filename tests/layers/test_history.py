@@ -320,7 +320,7 @@ class Interleavings(RuleBasedStateMachine):
         self.told: list[Told] = []
         self.records: dict[str, Record] = {}  # the least recently used first
         self.epoch = 0
-        self.epochs: dict[int, str] = {}
+        self.epochs: dict[tuple[int, str], str] = {}
         self.evicted = 0
 
     def touch(self, group: str) -> Record:
@@ -337,7 +337,8 @@ class Interleavings(RuleBasedStateMachine):
         assert position is not None
         record = self.touch(group)
         assert position.offset == len(record.messages)
-        assert self.epochs.setdefault(record.epoch, position.epoch) == position.epoch
+        known = self.epochs.setdefault((record.epoch, group), position.epoch)
+        assert known == position.epoch
         assert len(set(self.epochs.values())) == len(self.epochs)
         self.told.append(Told(group, position, len(self.sent[group])))
 
@@ -379,7 +380,8 @@ class Interleavings(RuleBasedStateMachine):
         record = self.touch(told.group)
         held = self.held(told.group)
         reaches = len(record.messages) - len(held) <= position.offset <= len(record.messages)
-        assert replay.recovered == (position.epoch == self.epochs.get(record.epoch) and reaches)
+        epoch = self.epochs.get((record.epoch, told.group))
+        assert replay.recovered == (position.epoch == epoch and reaches)
         if not replay.recovered:
             assert replay.messages == []
         elif ahead == 0:

@@ -48,7 +48,7 @@ def test_a_hub_whose_channels_all_left_is_empty(hub: Hub) -> None:
     for mailbox in mailboxes:
         hub.group_add("room", mailbox.channel)
         hub.group_add(f"of.{mailbox.channel.replace('!', '.')}", mailbox.channel)
-    hub.publish("room", message())
+    hub.deliver("room", message())
     assert hub.attached == frozenset(mailboxes)
     assert hub.is_read
     for mailbox in mailboxes:

@@ -172,6 +172,19 @@ async def test_who_missed_what_has_expired_is_told(
     assert await kept.group_add("room", mailbox.channel, since=last) == Joined(last, True, 0)
 
 
+async def test_a_position_of_another_group_is_not_recovered(
+    kept: BaseChannelLayer, attach: Attach
+) -> None:
+    [position] = await publish(kept, "room", 1)
+    await publish(kept, "room.other", 1, 2)
+    mailbox = await attach(kept)
+    assert (await kept.group_add("room.other", mailbox.channel, since=position)).recovered is False
+    # Nor is the beginning of a group that was never sent to that of another one.
+    beginning = (await kept.group_add("room.quiet", mailbox.channel)).position
+    assert (await kept.history("room.still", since=beginning)).recovered is False
+    assert (await kept.history("room.quiet", since=beginning)).recovered is True
+
+
 async def test_a_position_of_another_history_is_not_recovered(
     kept: BaseChannelLayer, attach: Attach
 ) -> None:
