@@ -5,7 +5,7 @@ import atexit
 import inspect
 import os
 from asyncio import _get_running_loop
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import Context
 from functools import partial, wraps
@@ -82,6 +82,16 @@ class Home:
             return True
         return False
 
+    def start(self, func: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Begin to run an async function in the loop, and wait for nothing; it must not fail."""
+        loop: Any = self._token.native_token
+        if hasattr(loop, "call_soon_threadsafe"):
+            loop.call_soon_threadsafe(_start_task, loop, func)
+        else:
+            from trio.lowlevel import spawn_system_task
+
+            loop.run_sync_soon(spawn_system_task, func)
+
     async def call(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a plain function in the loop's thread, and wait for its result.
 
@@ -114,6 +124,15 @@ class Home:
         if self._loop is not None:
             return await_in_asyncio(self._loop, job())
         return anyio.from_thread.run(unless_cancelled, job, token=self._token)
+
+
+_started: set[Any] = set()  # asyncio keeps only weak references to its tasks
+
+
+def _start_task(loop: Any, func: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    task = loop.create_task(func(), context=Context())
+    _started.add(task)
+    task.add_done_callback(_started.discard)
 
 
 async def _call(func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -5,7 +5,7 @@ from math import inf
 
 from ..codec import stamped
 from .alarm import Alarm
-from .entries import JOIN, LEAVE
+from .entries import JOIN, LEAVE, followers_of
 from .hub import Hub, Late
 from .presence import Arrival, Departure, Info, Presence
 
@@ -57,11 +57,11 @@ class Attendance:
 
     def follow(self, group: str, channel: str) -> None:
         """Tell a channel from now on who comes to a group and who leaves it."""
-        self._hub.group_add(_followers(group), channel)
+        self._hub.group_add(followers_of(group), channel)
 
     def unfollow(self, group: str, channel: str) -> None:
         """Tell a channel no more."""
-        self._hub.group_discard(_followers(group), channel)
+        self._hub.group_discard(followers_of(group), channel)
 
     def group_begins(self, group: str) -> None:
         """Nothing follows from it here."""
@@ -111,9 +111,4 @@ class Attendance:
     def _tell(self, event: Arrival | Departure) -> Late:
         kind = JOIN if isinstance(event, Arrival) else LEAVE
         message = {"type": kind, **event._asdict()}
-        return self._hub.deliver(_followers(event.group), stamped(message, event.group))[1]
-
-
-def _followers(group: str) -> str:
-    """The group of those who follow it; none of the application's has such a name."""
-    return f"{group}!presence"
+        return self._hub.deliver(followers_of(event.group), stamped(message, event.group))[1]

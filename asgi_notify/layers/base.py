@@ -93,6 +93,11 @@ class BaseChannelLayer(ABC):
         self.overflow = require_overflow(overflow)
         self.debug = debug
 
+    @property
+    def least_capacity(self) -> int:
+        """How many messages may wait in any channel, whatever it is called."""
+        return min([self.capacity, *(capacity for _, capacity in self.channel_capacity.choices)])
+
     def get_capacity(self, channel: str) -> int:
         """How many messages may wait in the channel."""
         return self.channel_capacity.get(channel) or self.capacity

@@ -185,10 +185,15 @@ class Engine(ABC):
         """Count a channel as present no more; its member is gone ``grace`` seconds later."""
 
     @abstractmethod
-    async def gone(self, groups: Collection[str], grace: float) -> list[Gone]:
-        """Take out the members of these groups that are gone by now: each is told to one caller.
+    async def gone(self, grace: float, limit: int) -> list[Gone]:
+        """Take out members that are gone by now, of any group, each for one caller alone.
 
-        A channel whose lease ran out left at that moment.
+        A channel whose lease ran out left at that moment, and its member ``grace`` seconds
+        later.
+
+        Args:
+            grace: seconds that a member may be away.
+            limit: at most so many; ask again for more.
         """
 
     @abstractmethod

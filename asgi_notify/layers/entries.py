@@ -23,6 +23,7 @@ __all__ = [
     "Losses",
     "Order",
     "Replayed",
+    "followers_of",
     "is_of_history",
     "note",
 ]
@@ -109,6 +110,11 @@ class Gap(Entry):
         """The position right before the first message that was lost here."""
         position: Position | None = getattr(self.message, "position", None)
         return position
+
+
+def followers_of(group: str) -> str:
+    """The group of those who follow a group's presence; none of an application's is called so."""
+    return f"{group}!presence"
 
 
 def note(queue: deque[Entry], place: int, gap: Gap) -> bool:

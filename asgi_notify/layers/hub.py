@@ -234,6 +234,10 @@ class Hub:
         mailbox = self._mailboxes.get(channel)
         return mailbox is not None and group in mailbox.groups
 
+    def has_members(self, group: str) -> bool:
+        """Whether anybody is in a group, here in this process."""
+        return group in self._groups
+
     def members(self, group: str) -> Iterable[Mailbox]:
         """The mailboxes in a group, here in this process."""
         return self._groups.get(group, ())

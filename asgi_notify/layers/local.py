@@ -76,6 +76,10 @@ class LocalChannelLayer(BaseChannelLayer):
             await self._drain()
         else:
             await anyio.to_thread.run_sync(home.wait_for, self._drain)
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Let go of what the layer holds, once its consumers have ended."""
         await self.flush()
 
     async def _drain(self) -> None:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from ..exceptions import ConfigurationError, InvalidMessage, InvalidName
 
 __all__ = [
-    "GRACE", "Arrival", "Departure", "Info", "Presence", "require_info", "require_member",
+    "GRACE", "Arrival", "Departure", "Info", "Presence", "require_grace", "require_info",
+    "require_member",
 ]  # fmt: skip
 
 GRACE = 5.0  # seconds; a page reload over a slow connection takes less
@@ -30,6 +31,15 @@ def require_info(info: object) -> Info:
     if info is None or isinstance(info, Mapping):
         return info
     raise InvalidMessage(f"info is a mapping, such as {{'name': 'Ada'}}, not {type(info).__name__}")
+
+
+def require_grace(grace: float) -> float:
+    """Return how long a member may be away, or raise `ConfigurationError`."""
+    if isinstance(grace, int | float) and grace >= 0:
+        return grace
+    raise ConfigurationError(
+        f"presence_grace is a number of seconds, 0 to tell leaves at once, not {grace!r}"
+    )
 
 
 class Arrival(NamedTuple):
@@ -75,11 +85,7 @@ class Presence:
     """
 
     def __init__(self, grace: float = GRACE, clock: Callable[[], float] = time.monotonic) -> None:
-        if not (isinstance(grace, int | float) and grace >= 0):
-            raise ConfigurationError(
-                f"presence_grace is a number of seconds, 0 to tell leaves at once, not {grace!r}"
-            )
-        self._grace = grace
+        self._grace = require_grace(grace)
         self._clock = clock
         self._groups: dict[str, _Group] = {}
         # All wait equally long, so the first in the row is the first that is due.

@@ -25,10 +25,9 @@ def replay_from(since: Position, owed: Position | None) -> Position:
 def joined(since: Position, owed: Position | None, replay: Replay) -> Joined:
     """What the member is answered, whose replay began where `replay_from` says."""
     start, top = replay_from(since, owed), replay.position
-    if start == since:
-        is_recovered = replay.recovered
-    else:  # all behind what is owed waits or is told lost, whatever the history still holds
-        is_recovered = top is not None and since.is_within(top)
+    # All behind what is owed waits or is told lost, whatever the history still holds.
+    is_owed = top is not None and since.is_within(top)
+    is_recovered = replay.recovered if start == since else is_owed
     if is_recovered:
         return Joined(start, True, len(replay.messages))
     return Joined(owed or top, False, 0)

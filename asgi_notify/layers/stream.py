@@ -49,6 +49,8 @@ class Filled(NamedTuple):
     """Whether messages before these are gone for good, of which the members are to be told."""
     lost: int | None
     """How many, or None where nobody can say."""
+    after: Position | None = None
+    """The position right before the first that is lost."""
 
 
 class GroupStream:
@@ -135,7 +137,8 @@ class GroupStream:
         # next message or doubt() that shows it.
         self._waiting = [one for one in self._waiting if _epoch(one) == kept.top.epoch]
         read = self._collect(messages)
-        return Filled([*read, *self._release()], is_lost, lost if is_lost else None)
+        ready = [*read, *self._release()]
+        return Filled(ready, True, lost, before) if is_lost else Filled(ready, False, None)
 
     @contextmanager
     def collecting(self) -> Iterator[list[FrozenMessage]]:

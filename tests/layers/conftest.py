@@ -8,6 +8,7 @@ import pytest
 
 from asgi_notify.layers import BaseChannelLayer, History, InMemoryChannelLayer, Mailbox, Overflow
 
+from .double import DoubleLayer
 from .tools import Clock
 
 MakeLayer = Callable[..., Awaitable[BaseChannelLayer]]
@@ -19,7 +20,7 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=[InMemoryChannelLayer])
+@pytest.fixture(params=[InMemoryChannelLayer, DoubleLayer])
 def engine(request: pytest.FixtureRequest) -> type[BaseChannelLayer]:
     """The class of a layer; each one keeps the same contract."""
     kind: type[BaseChannelLayer] = request.param

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from asgi_notify.exceptions import ConfigurationError, InvalidMessage, InvalidName
-from asgi_notify.layers import BaseChannelLayer, History, Mailbox
+from asgi_notify.layers import BaseChannelLayer, History, InMemoryChannelLayer, Mailbox
 from asgi_notify.types import Message
 
 from .conftest import Attach, MakeLayer
@@ -184,6 +184,8 @@ async def test_who_comes_and_goes_is_kept_in_no_history(
     assert (await layer.history("room")).messages == []
 
 
+# What several processes know outlives the layer of one: test_shared.py.
+@pytest.mark.parametrize("engine", [InMemoryChannelLayer], indirect=True)
 @pytest.mark.parametrize("end", ["flush", "close"])
 async def test_the_end_forgets_who_was_there_and_tells_nobody(
     make_layer: MakeLayer, attach: Attach, clock: Clock, end: str

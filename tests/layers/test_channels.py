@@ -7,7 +7,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from asgi_notify.exceptions import ChannelFull, InvalidName, MisuseError
-from asgi_notify.layers import BaseChannelLayer
+from asgi_notify.layers import BaseChannelLayer, InMemoryChannelLayer
 from asgi_notify.types import Message
 
 from .conftest import Attach, MakeLayer
@@ -76,7 +76,8 @@ async def test_of_several_readers_one_gets_each_message(layer: BaseChannelLayer)
             await anyio.wait_all_tasks_blocked()
             for n in range(80):
                 await layer.send("work", number(n))
-            await anyio.wait_all_tasks_blocked()
+            while len(got) < 80:
+                await checkpoint()
             tasks.cancel_scope.cancel()
     assert sorted(got) == list(range(80))
 
@@ -137,8 +138,9 @@ async def test_a_full_channel_refuses_and_says_so(
         with pytest.raises(ChannelFull, match=r"^work .* 3 unread messages.*channel_capacity"):
             await layer.send("work", number(n))
     assert drops(layer) == {"full": 2}
-    [line] = [record.getMessage() for record in caplog.records]
-    assert "channel work lost a message (full; capacity 3)" in line
+    if not layer.is_shared:  # where nobody but the sender knows, and it has the error
+        [line] = [record.getMessage() for record in caplog.records]
+        assert "channel work lost a message (full; capacity 3)" in line
     assert await receive(layer, "work", 3) == [0, 1, 2]
     await layer.send("work", number(5))
     assert await receive(layer, "work", 1) == [5]
@@ -188,6 +190,8 @@ async def test_capacity_by_name_holds_for_consumers_too(
     assert mailbox.capacity == 2
 
 
+# Between processes the sender is told that the channel is full.
+@pytest.mark.parametrize("engine", [InMemoryChannelLayer], indirect=True)
 async def test_a_burst_larger_than_the_capacity_reaches_a_waiting_reader(
     make_layer: MakeLayer,
 ) -> None:
@@ -242,8 +246,9 @@ async def test_a_message_expires_unread(
     await layer.send("work", number(2))
     clock.move(3)
     assert await receive(layer, "work", 1) == [2]
-    assert drops(layer) == {"expired": 1}
-    assert "channel work lost a message (expired" in caplog.text
+    if not layer.is_shared:  # what expires in an engine is counted by the engine
+        assert drops(layer) == {"expired": 1}
+        assert "channel work lost a message (expired" in caplog.text
 
 
 async def test_a_message_may_wait_a_minute_unless_told_otherwise(
@@ -267,7 +272,9 @@ async def test_expired_messages_take_no_room(make_layer: MakeLayer, clock: Clock
     with pytest.raises(ChannelFull):
         await layer.send("work", number(4))
     assert await receive(layer, "work", 2) == [2, 3]
-    assert drops(layer) == {"expired": 1, "full": 1}
+    assert drops(layer)["full"] == 1
+    if not layer.is_shared:
+        assert drops(layer)["expired"] == 1
 
 
 async def test_messages_may_be_told_never_to_expire(make_layer: MakeLayer, clock: Clock) -> None:

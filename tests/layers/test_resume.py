@@ -9,7 +9,14 @@ from anyio.lowlevel import checkpoint
 
 from asgi_notify.codec import FrozenMessage
 from asgi_notify.exceptions import ClientError, InvalidName
-from asgi_notify.layers import BaseChannelLayer, History, Joined, Replay, Sent
+from asgi_notify.layers import (
+    BaseChannelLayer,
+    History,
+    InMemoryChannelLayer,
+    Joined,
+    Replay,
+    Sent,
+)
 from asgi_notify.positions import Position
 
 from .conftest import Attach, MakeLayer
@@ -506,6 +513,7 @@ async def test_a_history_of_what_can_be_no_group_is_refused(kept: BaseChannelLay
 # The end of a history.
 
 
+@pytest.mark.parametrize("engine", [InMemoryChannelLayer], indirect=True)
 @pytest.mark.parametrize("end", ["flush", "close"])
 async def test_a_position_of_before_the_end_is_not_recovered(
     kept: BaseChannelLayer, attach: Attach, end: str
@@ -520,6 +528,7 @@ async def test_a_position_of_before_the_end_is_not_recovered(
     assert (await kept.history("room")).messages == []
 
 
+@pytest.mark.parametrize("engine", [InMemoryChannelLayer], indirect=True)
 async def test_too_many_groups_let_the_least_used_go_and_tell_its_clients(
     make_layer: MakeLayer, attach: Attach
 ) -> None:

@@ -94,20 +94,20 @@ def test_what_the_history_no_longer_holds_is_counted_as_lost() -> None:
     stream = started(1)
     stream.take(at(6))
     filled = stream.fill(kept(at(5), at(6), top=6, whole=False))
-    assert filled == Filled([at(5), at(6)], True, 3)
+    assert filled == Filled([at(5), at(6)], True, 3, Position(EPOCH, 1))
 
 
 def test_an_empty_history_says_how_many_are_lost() -> None:
     stream = started(1)
     stream.take(at(6))
-    assert stream.fill(kept(top=6, whole=False)) == Filled([], True, 5)
+    assert stream.fill(kept(top=6, whole=False)) == Filled([], True, 5, Position(EPOCH, 1))
 
 
 def test_another_epoch_means_that_nobody_knows_how_many_are_lost() -> None:
     stream = started(7)
     assert stream.take(at(2, LATER)) == ()
     filled = stream.fill(kept(at(1, LATER), at(2, LATER), top=2, whole=False, epoch=LATER))
-    assert filled == Filled([at(1, LATER), at(2, LATER)], True, None)
+    assert filled == Filled([at(1, LATER), at(2, LATER)], True, None, Position(EPOCH, 7))
     assert stream.position == Position(LATER, 2)
 
 

@@ -1,0 +1,146 @@
+"""Who of this process is present in a group, as all processes are told of it.
+
+The engine knows who is present, each for the time of a lease. A process renews the leases
+of its own channels, so that those of a process that died run out. Which process tells that
+a member has left does not matter: the engine hands each departure to one of them.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+
+from ..exceptions import LayerUnavailable
+from .engine import Engine, Lease
+from .entries import JOIN, LEAVE
+from .hub import Hub
+
+__all__ = ["LEASE", "Leases"]
+
+LEASE = 30.0  # seconds; a process that died is present for no longer
+BATCH = 512  # leases, or departures, in one call of the engine
+SWEEP = 1.0  # seconds between two looks for those who are gone
+
+
+class Leases:
+    """The channels of this process that are present somewhere, and what follows from it.
+
+    Args:
+        hub: who is in which group here.
+        engine: where presence is kept.
+        tell: sends a message ``{"type": "presence.join" or "presence.leave", ...}`` to those
+            who follow a group.
+        encode: makes bytes of what a channel says of itself.
+        decode: makes that of bytes.
+        clock: tells the time in seconds.
+        grace: seconds that a member may be away without having left.
+        lease: seconds that a channel is present for without being renewed.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        engine: Engine,
+        tell: Callable[[str, Mapping[str, Any]], Awaitable[object]],
+        encode: Callable[[Mapping[str, Any]], bytes],
+        decode: Callable[[bytes], Mapping[str, Any]],
+        clock: Callable[[], float],
+        grace: float,
+        lease: float = LEASE,
+    ) -> None:
+        self._hub = hub
+        self._engine = engine
+        self._tell = tell
+        self._encode = encode
+        self._decode = decode
+        self._clock = clock
+        self._grace = grace
+        self._seconds = lease
+        self._leases: dict[tuple[str, str], Lease] = {}
+        self._left: deque[tuple[str, str, float]] = deque()
+        self._work = anyio.Event()
+
+    async def enter(
+        self, group: str, channel: str, member: str | None, info: Mapping[str, Any] | None
+    ) -> None:
+        """Count a channel of a group as present, everywhere.
+
+        Raises:
+            LayerUnavailable: the engine is away.
+        """
+        if not self._hub.has_member(group, channel):
+            return  # its consumer has left
+        who = channel if member is None else member
+        lease = Lease(group, channel, who, None if info is None else self._encode(info))
+        self._leases[group, channel] = lease
+        is_new = await self._engine.enter(lease, self._seconds)
+        if not self._hub.has_member(group, channel):
+            self.left(group, channel)  # while it was entered
+        if is_new:
+            await self._tell_of(JOIN, group, who, lease.info)
+
+    def left(self, group: str, channel: str) -> None:
+        """Note that a channel has left a group, if it was present there; never waits."""
+        if self._leases.pop((group, channel), None) is not None:
+            self._left.append((group, channel, self._clock()))
+            self._work.set()
+
+    async def settle(self) -> None:
+        """Have the engine know of all who left here, and tell of all members that are gone."""
+        while self._left:
+            left = group, channel, at = self._left.popleft()
+            try:
+                away = self._clock() - at
+                await self._engine.leave(group, channel, max(0.0, self._grace - away))
+            except LayerUnavailable:
+                self._left.appendleft(left)
+                raise
+        while gone := await self._engine.gone(self._grace, BATCH):
+            for group, member, info in gone:
+                await self._tell_of(LEAVE, group, member, info)
+
+    async def present(self, group: str) -> dict[str, Mapping[str, Any] | None]:
+        """The channels that are present in a group, with what they say of themselves."""
+        return {
+            lease.channel: None if lease.info is None else self._decode(lease.info)
+            for lease in await self._engine.present(group)
+        }
+
+    def clear(self) -> None:
+        """Forget who is present here, and tell nothing of it."""
+        self._leases.clear()
+        self._left.clear()
+
+    async def renew(self) -> None:
+        """A task: renew the leases, again and again."""
+        while True:
+            await anyio.sleep(self._seconds / 3)
+            leases = list(self._leases.values())
+            for start in range(0, len(leases), BATCH):
+                there = [
+                    lease
+                    for lease in leases[start : start + BATCH]
+                    if (lease.group, lease.channel) in self._leases
+                ]
+                await self._try(self._engine.renew, there, self._seconds)
+
+    async def sweep(self) -> None:
+        """A task: tell of those who are gone, now and then, and soon after somebody left."""
+        while True:
+            with anyio.move_on_after(SWEEP):
+                await self._work.wait()
+                self._work = anyio.Event()
+                await self._try(self.settle)
+                await anyio.sleep(min(self._grace, SWEEP))
+            await self._try(self.settle)
+
+    async def _tell_of(self, kind: str, group: str, member: str, info: bytes | None) -> None:
+        said = None if info is None else self._decode(info)
+        await self._tell(group, {"type": kind, "group": group, "member": member, "info": said})
+
+    async def _try(self, func: Callable[..., Awaitable[object]], *args: object) -> None:
+        try:
+            await func(*args)
+        except LayerUnavailable:
+            return  # what is not renewed runs out, and what is not told yet is told later

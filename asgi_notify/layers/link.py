@@ -1,0 +1,462 @@
+"""What connects the groups of this process with an engine: who follows what, and from where on.
+
+::
+
+    group_send --> engine.publish                      hub.deliver --> mailboxes
+                        |                                    ^
+                        v                                    |
+                  other processes                      GroupStream.take
+                        |                                    ^
+                        '---------> engine ---> receive -----'
+
+A process follows the groups that have a member in it, and no others. A `Link` belongs to
+one event loop, as its engine does. Three tasks work for it: one that subscribes, one that
+delivers what had to wait, and one that looks after what is quiet. Everything else is a step
+of whoever calls.
+"""
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
+
+import anyio
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
+
+from ..codec import FrozenMessage, stamped
+from ..exceptions import LayerUnavailable
+from ..positions import Position
+from .background import Background
+from .engine import Engine, Read
+from .history import History
+from .hub import Hub, Late
+from .results import Joined, Replay
+from .resuming import joined, replay_from
+from .stream import GroupStream, Kept
+
+__all__ = ["Link", "LinkOptions", "State"]
+
+logger = logging.getLogger("asgi_notify.layers")
+
+BATCH = 512  # topics in one call of the engine
+MAX_INBOX = 10_000  # messages that wait for late readers; more are read from the histories
+ATTEMPTS = 5  # readings of a history for one join, each because the group went on meanwhile
+
+LOST = "unrecovered"  # the reason of a loss that no history could mend
+
+
+@dataclass(frozen=True)
+class LinkOptions:
+    """How a link waits.
+
+    Args:
+        check_interval: seconds between two looks at whether quiet groups have missed something.
+        release_delay: seconds that a group without members is followed on.
+        timeout: seconds that a join may wait for the engine.
+        turn: messages that are delivered in a row; then consumers that are busy get a turn
+            to read, so that a burst is less than their mailboxes hold.
+    """
+
+    check_interval: float = 25.0
+    release_delay: float = 2.0
+    timeout: float = 5.0
+    turn: int = 25
+
+
+class State(NamedTuple):
+    """Whether the engine can be reached."""
+
+    is_up: bool
+    since: float
+    """On the event loop's clock, in seconds."""
+    reason: str = ""
+    """Why it cannot be."""
+
+
+@dataclass
+class _Followed:
+    """One topic that this process follows."""
+
+    stream: GroupStream = field(default_factory=GroupStream)
+    ready: anyio.Event = field(default_factory=anyio.Event)
+    joining: int = 0
+    error: LayerUnavailable | None = None
+    release_at: float = inf
+
+
+class Link:
+    """The engine's side of the groups of one process, in one event loop.
+
+    Args:
+        hub: the groups, and the mailboxes of their members.
+        engine: what carries messages between processes; closed with the link.
+        keeps: how much is kept of which groups, None of most.
+        unpack: makes a message of a payload, and says whether it is for the members of
+            the topic, or else for this process.
+        direct: is called with the topic and the message of what is for this process.
+        options: how it waits.
+
+    Attributes:
+        own_topic: what is published there comes to this process alone.
+        state: whether the engine can be reached.
+        gaps: how often a loss had to be told.
+        undecodable: how many payloads were none of ours.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        engine: Engine,
+        keeps: Callable[[str], History | None],
+        unpack: Callable[[bytes], tuple[bool, FrozenMessage]],
+        direct: Callable[[str, FrozenMessage], object],
+        options: LinkOptions,
+    ) -> None:
+        self.engine = engine
+        self.own_topic = f"process!{hub.process}"
+        self.state = State(True, anyio.current_time())
+        self.gaps = 0
+        self.undecodable = 0
+        self._hub = hub
+        self._keeps = keeps
+        self._unpack = unpack
+        self._direct = direct
+        self._options = options
+        self._background = Background()
+        self._followed: dict[str, _Followed] = {}
+        self._wanted: deque[str] = deque()  # to be subscribed to
+        self._behind: set[str] = set()  # whose histories are to be read
+        self._idle: set[str] = set()  # without members
+        self._inbox: deque[tuple[str, FrozenMessage]] = deque()
+        self._late: Late = ()
+        self._in_turn = 0  # messages delivered since consumers had a turn
+        self._work = anyio.Event()
+        self._arrived = anyio.Event()
+
+    async def open(self) -> None:
+        """Connect, and begin to follow what is asked for.
+
+        Raises:
+            LayerUnavailable: the engine could not be reached.
+        """
+        await self._background.open()
+        try:
+            await self.engine.open(self)
+            await self.engine.subscribe([self.own_topic])
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._background.close()
+                await self.engine.close()
+            raise
+        self._background.start(self._serve)
+        self._background.start(self._deliver_late)
+        self._background.start(self._look_after)
+
+    def start(self, func: Callable[[], Awaitable[object]]) -> None:
+        """Run an async function for as long as the link is open."""
+        self._background.start(func)
+
+    async def close(self) -> None:
+        """Let go of the engine, and follow nothing any more."""
+        with anyio.CancelScope(shield=True):
+            await self._background.close()
+            await self.engine.close()
+        self._followed.clear()
+
+    @property
+    def followed(self) -> int:
+        """How many topics this process follows."""
+        return len(self._followed)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether messages that came wait for readers that had no turn yet."""
+        return bool(self._inbox or self._late)
+
+    async def history(
+        self, group: str, keep: History, since: Position | None, limit: int | None
+    ) -> Replay:
+        """What a group was sent after a position; all that is kept where None."""
+        read = await self.engine.read(group, keep, since, limit)
+        if since is not None and not read.is_whole:
+            return Replay([], False, read.top)
+        return Replay(self._decoded(group, read), True, read.top)
+
+    # Joining and leaving.
+
+    async def join(self, group: str, channel: str, since: Position | None) -> Joined:
+        """Put a channel into a group, behind what it has missed since a position.
+
+        Raises:
+            LayerUnavailable: the engine is away.
+        """
+        async with self._following(group) as followed:
+            keep = self._keeps(group)
+            if since is None or keep is None:
+                owed = self._hub.owed(group, channel)
+                self._hub.group_add(group, channel)
+                answer = None if since is None else False
+                return Joined(owed or followed.stream.position, answer, 0)
+            start = replay_from(since, self._hub.owed(group, channel))
+            missed = await self._missed(group, followed.stream, keep, start)
+            # Nothing waits from here on, so the stream stands where _missed has left it. What
+            # the member was owed may have been read meanwhile.
+            owed = self._hub.owed(group, channel)
+            if missed is not None:
+                start = replay_from(since, owed)
+                missed = [message for message in missed if _offset(message) > start.offset]
+            is_there = self._hub.group_add(group, channel, missed)
+            position = followed.stream.position
+            if not is_there:
+                return Joined(position, False, 0)
+            return joined(since, owed, Replay(missed or [], missed is not None, position))
+
+    async def _missed(
+        self, group: str, stream: GroupStream, keep: History, since: Position
+    ) -> list[FrozenMessage] | None:
+        """What a group was sent between a position and where its stream stands; None: unknown."""
+        for _ in range(ATTEMPTS):
+            before = stream.position
+            with stream.collecting() as later:
+                read = await self.engine.read(group, keep, since)
+            here = stream.position
+            if here is not None and read.top.epoch == here.epoch:
+                if not read.is_whole:
+                    return None
+                lags = before is not None and before > read.top
+                if since.offset <= here.offset and not lags:
+                    kept = self._decoded(group, read)
+                    kept += [message for message in later if _offset(message) > read.top.offset]
+                    return [message for message in kept if _offset(message) <= here.offset]
+            # The stream has not seen yet what the history has: it is to catch up first.
+            stream.doubt(read.top)
+            await self._fill(group)
+        return None
+
+    @asynccontextmanager
+    async def _following(self, group: str) -> AsyncIterator[_Followed]:
+        """Follow a group at least until the block ends; what comes in it comes from now on."""
+        followed = self._followed.get(group)
+        if followed is None:
+            followed = self._followed[group] = _Followed()
+            self._wanted.append(group)
+            self._work.set()
+        followed.joining += 1
+        try:
+            if not followed.ready.is_set():
+                with anyio.move_on_after(self._options.timeout):
+                    await followed.ready.wait()
+            if followed.error is not None:
+                raise LayerUnavailable(str(followed.error)) from followed.error
+            if not followed.ready.is_set():
+                raise LayerUnavailable(
+                    f"{group} could not be joined within {self._options.timeout:g} s, "
+                    "since what carries messages between processes does not answer"
+                )
+            yield followed
+        finally:
+            followed.joining -= 1
+            if not followed.joining and not self._hub.has_members(group):
+                self.group_ends(group)
+
+    def group_ends(self, group: str) -> None:
+        """Follow a group no longer than a moment, since nobody here is in it."""
+        followed = self._followed.get(group)
+        if followed is not None:
+            followed.release_at = anyio.current_time() + self._options.release_delay
+            self._idle.add(group)
+
+    # What comes: the engine's Receiver.
+
+    def receive(self, topic: str, payload: bytes, position: Position | None) -> None:
+        """Take a message that was published, and deliver it or let it wait for its turn."""
+        try:
+            is_for_members, message = self._unpack(payload)
+        except Exception as error:  # another version's, or another program's
+            self._refuse(topic, error)
+            return
+        if not is_for_members:
+            self._direct(topic, message)
+            return
+        message = stamped(message, topic, position)
+        if self._in_turn < self._options.turn and not (self._inbox or self._late):
+            self._take(topic, message)
+        elif len(self._inbox) < MAX_INBOX:
+            self._inbox.append((topic, message))
+            self._arrived.set()
+        elif (followed := self._followed.get(topic)) is not None:
+            # The history has it, or its members are told.
+            if position is None:
+                self._hub.lose(topic, LOST, 1)
+            else:
+                followed.stream.is_reading = True
+                self._read_later(topic)
+
+    def _take(self, topic: str, message: FrozenMessage) -> None:
+        followed = self._followed.get(topic)
+        if followed is None:
+            return  # it was on its way when the subscription ended
+        ready = followed.stream.take(message)
+        if followed.stream.is_reading and followed.ready.is_set():
+            self._read_later(topic)
+        self._hand_out(topic, ready)
+
+    def _hand_out(self, group: str, messages: Sequence[FrozenMessage]) -> None:
+        self._in_turn += len(messages)
+        for message in messages:
+            late = self._hub.deliver(group, message)[1]
+            if late:
+                self._late = [*self._late, *late]
+                self._arrived.set()
+
+    def _refuse(self, topic: str, error: Exception) -> None:
+        self.undecodable += 1
+        if self.undecodable == 1:
+            logger.error(
+                "a message to %s cannot be read and is lost: %s; do all processes run the same "
+                "version, with the same keys? Further ones are only counted", topic, error,
+            )  # fmt: skip
+
+    def went_down(self, reason: str) -> None:
+        """Note that the engine cannot be reached; consumers stay, and get what they missed."""
+        self.state = State(False, anyio.current_time(), reason)
+        logger.error("the channel layer is cut off from other processes: %s", reason)
+
+    def came_up(self) -> None:
+        """Note that the engine can be reached, and see what was missed."""
+        seconds = anyio.current_time() - self.state.since
+        self.state = State(True, anyio.current_time())
+        logger.warning("the channel layer reaches other processes again, after %.1f s", seconds)
+        self._behind.update(self._followed)
+        self._work.set()
+
+    # The tasks.
+
+    async def _serve(self) -> None:
+        """Subscribe to what is wanted, and read what is missing, as it is asked for."""
+        while True:
+            await self._work.wait()
+            self._work = anyio.Event()
+            await checkpoint()  # those who join in this turn of the loop come along
+            while self._wanted:
+                count = min(BATCH, len(self._wanted))
+                await self._subscribe([self._wanted.popleft() for _ in range(count)])
+            await self._read_what_is_missing()
+
+    async def _subscribe(self, groups: Sequence[str]) -> None:
+        kept = {group: keep for group in groups if (keep := self._keeps(group)) is not None}
+        try:
+            await self.engine.subscribe(groups)
+            tops = await self.engine.tops(kept) if kept else {}
+        except LayerUnavailable as error:
+            for group in groups:
+                followed = self._followed.pop(group)
+                followed.error = error
+                followed.ready.set()
+            return
+        for group in groups:
+            followed = self._followed[group]
+            if group in tops:
+                self._hand_out(group, followed.stream.start(tops[group]))
+                if followed.stream.is_reading:
+                    self._behind.add(group)
+            followed.ready.set()
+
+    def _read_later(self, group: str) -> None:
+        self._behind.add(group)
+        self._work.set()
+
+    async def _read_what_is_missing(self) -> None:
+        while self._behind and self.state.is_up:
+            groups = [self._behind.pop() for _ in range(min(BATCH, len(self._behind)))]
+            try:
+                await self._doubt(groups)
+                for group in groups:
+                    await self._fill(group)
+            except LayerUnavailable:
+                self._behind.update(groups)
+                await anyio.sleep(self._options.timeout / 5)
+
+    async def _doubt(self, groups: Sequence[str]) -> None:
+        """Find out which groups have missed something."""
+        kept = {group: keep for group in groups if (keep := self._keeps(group)) is not None}
+        for group, top in (await self.engine.tops(kept) if kept else {}).items():
+            if (followed := self._followed.get(group)) is not None:
+                followed.stream.doubt(top)
+
+    async def _fill(self, group: str) -> None:
+        """Read what a group's members have missed, hand it out, and tell what is lost for good."""
+        followed, keep = self._followed.get(group), self._keeps(group)
+        while followed is not None and keep is not None and followed.stream.is_reading:
+            stream = followed.stream
+            if stream.position is None:
+                return  # its subscription is under way, and finds out
+            read = await self.engine.read(group, keep, stream.position)
+            filled = stream.fill(Kept(self._decoded(group, read), read.is_whole, read.top))
+            if filled.is_lost:
+                self.gaps += 1
+                self._hub.lose(group, LOST, filled.lost, filled.after)
+            self._hand_out(group, filled.messages)
+            if stream.is_reading:
+                await anyio.sleep(0.01)  # the history lags behind its publications
+
+    def _decoded(self, group: str, read: Read) -> list[FrozenMessage]:
+        found = []
+        for offset, payload in read.entries:
+            try:
+                message = self._unpack(payload)[1]
+            except Exception as error:
+                self._refuse(group, error)
+            else:
+                found.append(stamped(message, group, Position(read.top.epoch, offset)))
+        return found
+
+    async def _deliver_late(self) -> None:
+        """Deliver what had to wait for readers that had no turn yet."""
+        while True:
+            await self._arrived.wait()
+            self._arrived = anyio.Event()
+            while self._late or self._inbox:
+                await cancel_shielded_checkpoint()
+                self._in_turn = 0
+                late, self._late = self._late, ()
+                for mailbox in late:
+                    await mailbox.catch_up()
+                while self._inbox and not self._late and self._in_turn < self._options.turn:
+                    self._take(*self._inbox.popleft())
+
+    async def _look_after(self) -> None:
+        """Let go of groups without members, and look whether quiet ones have missed something."""
+        step = min(self._options.check_interval, self._options.release_delay) / 2
+        look_at = anyio.current_time() + self._options.check_interval
+        while True:
+            await anyio.sleep(step)
+            try:
+                await self._release()
+            except LayerUnavailable:
+                continue
+            if anyio.current_time() >= look_at:
+                look_at = anyio.current_time() + self._options.check_interval
+                self._behind.update(self._followed)
+                self._work.set()
+
+    async def _release(self) -> None:
+        now = anyio.current_time()
+        due = []
+        for group in tuple(self._idle):
+            followed = self._followed.get(group)
+            if followed is None or followed.joining or self._hub.has_members(group):
+                self._idle.discard(group)
+            elif followed.release_at <= now and followed.ready.is_set():
+                self._idle.discard(group)
+                del self._followed[group]
+                due.append(group)
+        if due:
+            await self.engine.unsubscribe(due)
+
+
+def _offset(message: FrozenMessage) -> int:
+    return message.position.offset if message.position is not None else 0

@@ -1,0 +1,455 @@
+"""A layer that several processes share: the hub of this one, and an engine between them."""
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, partial
+from itertools import count
+from typing import Any, ClassVar, ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from ..codec import FrozenMessage, decode, encode
+from ..exceptions import ChannelFull, InvalidMessage, LayerUnavailable
+from ..positions import Position
+from ..sync import Home
+from ..types import Message
+from .base import CAPACITY, EXPIRY, Present
+from .engine import Engine
+from .entries import followers_of
+from .history import History, is_transient
+from .idempotency import WINDOW
+from .leases import LEASE, Leases
+from .link import Link, LinkOptions, State
+from .local import LocalChannelLayer
+from .options import ByName, positive, whole
+from .overflow import Overflow
+from .presence import GRACE, Info, require_grace
+from .results import Joined, Replay, Sent
+
+__all__ = ["EngineChannelLayer"]
+
+logger = logging.getLogger("asgi_notify.layers")
+
+MAX_MESSAGE_SIZE = 1024 * 1024  # bytes, encoded; Redis ends subscribers that 32 MB wait for
+HOLD = 60.0  # seconds that a reader of a fixed-name channel may take to say that it has it
+ANSWER_TIMEOUT = 1.0  # seconds that other processes get to list their channels of a group
+
+# The first bytes of a payload: the version, and whom it is for.
+_TO_MEMBERS = b"\x01m"
+_TO_PROCESS = b"\x01p"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class EngineChannelLayer(LocalChannelLayer):
+    """A channel layer on an engine, which carries groups between processes, never members.
+
+    Args:
+        make_engine: makes an engine that is not open; called again when the consumers'
+            event loop is another one.
+        history: how much is kept of which groups, by glob or compiled pattern; all
+            processes are to say the same.
+        idempotency_window: for how long a message's key is known, in seconds.
+        presence_grace: how long a member may be away without having left, in seconds.
+        presence_lease: how long the members of a process that died are present, in seconds.
+        max_message_size: bytes of an encoded message.
+        check_interval: seconds after which a group that is quiet is looked at for messages
+            that were missed.
+        release_delay: seconds that a group is followed on after its last member left.
+        timeout: seconds that a call waits for the engine.
+        clock: tells the time in seconds, for tests.
+    """
+
+    is_shared: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        *,
+        capacity: int = CAPACITY,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        expiry: float = EXPIRY,
+        overflow: Overflow = "disconnect",
+        debug: bool = False,
+        history: Mapping[str | re.Pattern[str], History] | None = None,
+        idempotency_window: float = WINDOW,
+        presence_grace: float = GRACE,
+        presence_lease: float = LEASE,
+        max_message_size: int = MAX_MESSAGE_SIZE,
+        check_interval: float = LinkOptions.check_interval,
+        release_delay: float = LinkOptions.release_delay,
+        timeout: float = LinkOptions.timeout,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(
+            capacity=capacity,
+            channel_capacity=channel_capacity,
+            expiry=expiry,
+            overflow=overflow,
+            debug=debug,
+            clock=clock,
+        )
+        self._make_engine = make_engine
+        self._keeps = lru_cache(10_000)(ByName(history or {}).get)
+        self._window = positive("idempotency_window", idempotency_window)
+        self._grace = require_grace(presence_grace)
+        self._clock = clock
+        self._lease = positive("presence_lease", presence_lease)
+        self._max_message_size = whole("max_message_size", max_message_size)
+        self._link_options = LinkOptions(
+            positive("check_interval", check_interval),
+            positive("release_delay", release_delay),
+            positive("timeout", timeout),
+            max(1, self.least_capacity // 4),
+        )
+        self._link: Link | None = None
+        self._leases: Leases | None = None
+        self._opening: anyio.Lock | None = None
+        self._questions: dict[int, _Question] = {}
+        self._numbers = count(1)
+        self.hub.watcher = self
+
+    @property
+    def state(self) -> State | None:
+        """Whether the engine can be reached; None while the layer is not open."""
+        return None if self._link is None else self._link.state
+
+    async def open(self) -> None:
+        """Connect to the engine.
+
+        Raises:
+            LayerUnavailable: it could not be reached.
+        """
+        await self._there(self._linked)
+
+    async def _close_engine(self) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
+        try:
+            if self._leases is not None:
+                await self._leases.settle()
+        except LayerUnavailable:
+            pass  # the leases run out
+        finally:
+            await link.close()
+
+    async def _let_go(self) -> None:
+        self.hub.clear()
+        if self._home is not None and not self._home.is_over:
+            await self._there(self._close_engine)
+
+    # Whose loop.
+
+    async def _there(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an async function in the consumers' loop: this one, where there is none yet."""
+        while True:
+            home = self._home
+            if home is None or home.is_over:
+                self._settle()
+            elif home.is_here:
+                return await func(*args, **kwargs)
+            else:
+                try:
+                    waiting = partial(home.wait_for, func, *args, **kwargs)
+                    return await anyio.to_thread.run_sync(waiting)
+                except anyio.RunFinishedError:
+                    continue
+
+    def _loop_begins(self) -> None:
+        self._opening = anyio.Lock()
+
+    def _loop_is_over(self) -> None:
+        link, self._link = self._link, None
+        home: Home | None = self._home
+        if link is not None and home is not None and not home.is_over:
+            home.start(link.close)
+
+    async def _linked(self) -> Link:
+        """The link of the consumers' loop, opened where it is not."""
+        assert self._opening is not None
+        if self._link is not None:
+            return self._link
+        async with self._opening:
+            if self._link is None:
+                engine = self._make_engine()
+                link = Link(
+                    self.hub, engine, self._keeps, _unpack, self._take_direct, self._link_options
+                )
+                await link.open()
+                self._leases = Leases(
+                    self.hub,
+                    engine,
+                    self._tell_followers,
+                    encode,
+                    decode,
+                    self._clock,
+                    self._grace,
+                    self._lease,
+                )
+                link.start(self._leases.renew)
+                link.start(self._leases.sweep)
+                self._link = link
+        return self._link
+
+    # The hub's watcher.
+
+    def group_begins(self, group: str) -> None:
+        """Nothing is left to do: it is followed before its first member joins."""
+
+    def group_ends(self, group: str) -> None:
+        """Follow a group no longer than a moment."""
+        if self._link is not None:
+            self._link.group_ends(group)
+
+    def member_left(self, group: str, channel: str) -> None:
+        """Count a channel as present no more."""
+        if self._leases is not None:
+            self._leases.left(group, channel)
+
+    # Groups.
+
+    async def _group_add(
+        self, group: str, channel: str, since: Position | None, present: Present
+    ) -> Joined:
+        return await self._there(self._join, group, channel, since, present)
+
+    async def _join(
+        self, group: str, channel: str, since: Position | None, present: Present
+    ) -> Joined:
+        link = await self._linked()
+        joined = await link.join(group, channel, since)
+        if present != (None, None) and self._leases is not None:
+            await self._leases.enter(group, channel, *present)
+        return joined
+
+    async def _group_discard(self, group: str, channel: str) -> None:
+        await self._run(self.hub.group_discard, group, channel)
+
+    async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent:
+        keep = None if is_transient(message) else self._keeps(group)
+        payload = self._packed(_TO_MEMBERS, message)
+        return await self._there(self._publish, group, payload, keep, key)
+
+    async def _publish(
+        self, group: str, payload: bytes, keep: History | None, key: str | None
+    ) -> Sent:
+        link = await self._linked()
+        receivers, position = await link.engine.publish(
+            group, payload, keep=keep, key=key, window=self._window
+        )
+        return Sent(receivers, 0, position)
+
+    def _packed(self, whom: bytes, message: Message) -> bytes:
+        payload = whom + encode(message)
+        if len(payload) > self._max_message_size:
+            raise InvalidMessage(
+                f"the message takes {len(payload)} bytes, and the layer carries at most "
+                f"{self._max_message_size}: send where the data is found rather than the data, "
+                "or raise the layer's max_message_size"
+            )
+        return payload
+
+    async def _history(self, group: str, since: Position | None, limit: int | None) -> Replay:
+        return await self._there(self._read, group, since, limit)
+
+    async def _read(self, group: str, since: Position | None, limit: int | None) -> Replay:
+        link = await self._linked()
+        keep = self._keeps(group)
+        if keep is None:
+            return Replay([], False, None)
+        return await link.history(group, keep, since, limit)
+
+    # Channels.
+
+    async def _send(self, channel: str, message: FrozenMessage) -> None:
+        prefix, is_own, _ = channel.partition("!")
+        if not is_own:
+            await self._there(self._push, channel, self._packed(_TO_MEMBERS, message))
+        elif prefix.endswith(f".{self.hub.process}"):
+            await super()._send(channel, message)
+        else:
+            envelope = {"type": "layer.send", "channel": channel, "message": dict(message)}
+            topic = f"process!{prefix.rpartition('.')[2]}"
+            await self._there(self._ask, topic, envelope)
+
+    async def _push(self, channel: str, payload: bytes) -> None:
+        link = await self._linked()
+        capacity = self.get_capacity(channel)
+        if not await link.engine.push(channel, payload, capacity, self.expiry):
+            self.hub.drops.count("full", None)
+            raise ChannelFull(
+                f"{channel} takes no more than {capacity} unread messages, its capacity; "
+                "read it faster, send less, or raise the layer's channel_capacity"
+            )
+
+    async def _receive(self, channel: str) -> Message:
+        if "!" in channel:
+            return await super()._receive(channel)
+        self._settle()
+        link = await self._linked()
+        mailbox = self.hub.mailbox(channel)  # where what it gets as a member of groups waits
+        pulled: list[Message] = []
+
+        async def pull() -> None:
+            held = await link.engine.pull(channel, HOLD)
+            with anyio.CancelScope(shield=True):
+                await link.engine.settle(channel, held.token)
+                pulled.append(_unpack(held.payload)[1])
+                waiting.cancel_scope.cancel()
+
+        try:
+            while (entry := mailbox.pop()) is None and not pulled:
+                async with anyio.create_task_group() as waiting:
+                    waiting.start_soon(pull)
+                    await mailbox.wait()
+                    waiting.cancel_scope.cancel()
+        finally:
+            self.hub.release(mailbox)
+        return pulled[0] if entry is None else entry.message
+
+    # Between processes.
+
+    async def _ask(self, topic: str, message: Mapping[str, Any]) -> int:
+        """Publish something for the processes themselves; return how many that were."""
+        link = await self._linked()
+        return (await link.engine.publish(topic, self._packed(_TO_PROCESS, message))).receivers
+
+    def _take_direct(self, topic: str, message: FrozenMessage) -> None:
+        """Take what is for this process. Never waits or fails."""
+        kind = message["type"]
+        if kind == "layer.send":
+            self._send_here(message)
+        elif kind == "layer.list":
+            self._start(self._answer, topic, message)
+        elif kind == "layer.channels" and (asked := self._questions.get(message["number"])):
+            asked.take(message["channels"])
+
+    def _send_here(self, message: FrozenMessage) -> None:
+        try:
+            self.hub.send(message["channel"], FrozenMessage(message["message"]))
+        except ChannelFull:
+            pass  # counted by the mailbox; its sender is in another process
+        except Exception:
+            logger.exception("a message to %s was lost", message.get("channel"))
+
+    async def _answer(self, group: str, message: FrozenMessage) -> None:
+        channels = [mailbox.channel for mailbox in self.hub.members(group)]
+        answer = {"type": "layer.channels", "number": message["number"], "channels": channels}
+        await self._ask(message["to"], answer)
+
+    def _start(self, func: Callable[..., Awaitable[object]], *args: object) -> None:
+        if self._link is not None:
+            self._link.start(partial(func, *args))
+
+    async def _group_channels(self, group: str) -> dict[str, Info]:
+        return await self._there(self._list, group)
+
+    async def _list(self, group: str) -> dict[str, Info]:
+        """Ask all processes that follow the group; each lists its own."""
+        link = await self._linked()
+        number = next(self._numbers)
+        question = self._questions[number] = _Question()
+        try:
+            envelope = {"type": "layer.list", "to": link.own_topic, "number": number}
+            question.awaited = await self._ask(group, envelope)
+            with anyio.move_on_after(ANSWER_TIMEOUT):
+                await question.wait()
+        finally:
+            del self._questions[number]
+        said = await self._present(group)
+        return {channel: said.get(channel) for channel in question.channels}
+
+    # Presence.
+
+    async def _tell_followers(self, group: str, message: Mapping[str, Any]) -> None:
+        link = await self._linked()
+        await link.engine.publish(followers_of(group), self._packed(_TO_MEMBERS, message))
+
+    async def _present(self, group: str) -> dict[str, Info]:
+        await self._linked()
+        await self._tell_gone()  # who left here a moment ago is listed no more
+        assert self._leases is not None
+        return dict(await self._leases.present(group))
+
+    async def _presence(self, group: str) -> dict[str, Info]:
+        return await self._there(self._present, group)
+
+    async def _presence_count(self, group: str) -> int:
+        return await self._there(self._count, group)
+
+    async def _count(self, group: str) -> int:
+        link = await self._linked()
+        await self._tell_gone()
+        return await link.engine.count(group)
+
+    async def _tell_gone(self) -> None:
+        assert self._leases is not None
+        await self._leases.settle()
+
+    async def _presence_follow(self, group: str, channel: str) -> None:
+        await self._there(self._follow, group, channel)
+
+    async def _follow(self, group: str, channel: str) -> None:
+        link = await self._linked()
+        await self._tell_gone()
+        await link.join(followers_of(group), channel, None)
+
+    async def _presence_unfollow(self, group: str, channel: str) -> None:
+        await self._run(self.hub.group_discard, followers_of(group), channel)
+
+    # All of it.
+
+    async def flush(self) -> None:
+        await self._there(self._forget)
+
+    async def _forget(self) -> None:
+        link = await self._linked()
+        self.hub.clear()
+        if self._leases is not None:
+            self._leases.clear()
+        await link.engine.forget()
+
+    def statistics(self) -> dict[str, Any]:
+        link = self._link
+        if link is None:
+            return super().statistics()
+        return {
+            **super().statistics(),
+            "engine_is_up": link.state.is_up,
+            "followed": link.followed,
+            "gaps": link.gaps,
+            "undecodable": link.undecodable,
+            **link.engine.statistics(),
+        }
+
+
+class _Question:
+    """What the processes that follow a group answer, until all have."""
+
+    def __init__(self) -> None:
+        self.channels: list[str] = []
+        self.awaited: int | None = None
+        self._answered = 0
+        self._changed = anyio.Event()
+
+    def take(self, channels: list[str]) -> None:
+        self.channels.extend(channels)
+        self._answered += 1
+        self._changed.set()
+
+    async def wait(self) -> None:
+        while self.awaited is None or self._answered < self.awaited:
+            await self._changed.wait()
+            self._changed = anyio.Event()
+
+
+def _unpack(payload: bytes) -> tuple[bool, FrozenMessage]:
+    head, body = payload[:2], payload[2:]
+    if head not in (_TO_MEMBERS, _TO_PROCESS):
+        raise InvalidMessage(f"it begins with {head!r}, as no message of this version does")
+    return head == _TO_MEMBERS, decode(body)

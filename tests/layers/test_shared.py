@@ -1,0 +1,435 @@
+"""What a layer on an engine promises when there are several processes, and when the way between
+them is bad: two layers on one double of an engine stand for two processes."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from asgi_notify.exceptions import ChannelFull, InvalidMessage, LayerUnavailable
+from asgi_notify.layers import History, Joined, Mailbox, Sent
+from asgi_notify.layers.shared import EngineChannelLayer
+from asgi_notify.positions import Position
+
+from .double import DoubleEngine, Place
+from .tools import Clock, number, numbers, publish, read, waiting
+
+pytestmark = pytest.mark.anyio
+
+HISTORY = {"room*": History(size=50, ttl=60)}
+
+
+@pytest.fixture
+def place(clock: Clock) -> Place:
+    return Place(clock)
+
+
+class Processes:
+    """Layers that share a place, opened as they are made."""
+
+    def __init__(self, place: Place, stack: AsyncExitStack, clock: Clock) -> None:
+        self.place = place
+        self._stack = stack
+        self._clock = clock
+
+    async def start(self, **options: object) -> EngineChannelLayer:
+        options = {"clock": self._clock, "history": HISTORY, "presence_lease": 1e9, **options}
+        make: Callable[..., EngineChannelLayer] = EngineChannelLayer
+        layer = make(lambda: DoubleEngine(self.place), **options)
+        return await self._stack.enter_async_context(layer)
+
+    def engine_of(self, layer: EngineChannelLayer) -> DoubleEngine:
+        assert layer._link is not None
+        engine = layer._link.engine
+        assert isinstance(engine, DoubleEngine)
+        return engine
+
+
+@pytest.fixture
+async def processes(anyio_backend: str, place: Place, clock: Clock) -> AsyncIterator[Processes]:
+    async with AsyncExitStack() as stack:
+        yield Processes(place, stack, clock)
+
+
+async def join(layer: EngineChannelLayer, *groups: str, tell_gaps: bool = False) -> Mailbox:
+    mailbox = await layer.attach(tell_gaps=tell_gaps)
+    for group in groups:
+        await layer.group_add(group, mailbox.channel)
+    return mailbox
+
+
+async def take(mailbox: Mailbox, count: int) -> list[int]:
+    with anyio.fail_after(5):
+        return numbers([await read(mailbox) for _ in range(count)])
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    with anyio.fail_after(5):
+        while not is_so():
+            await checkpoint()
+
+
+# Groups.
+
+
+async def test_a_message_reaches_the_members_of_every_process(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start()
+    mailboxes = [await join(layer, "room") for layer in (first, first, second)]
+    sent = await first.group_send("room", number(1))
+    assert [await take(mailbox, 1) for mailbox in mailboxes] == [[1], [1], [1]]
+    assert sent.position is not None
+    assert sent.position.offset == 1
+    for mailbox in mailboxes[:2]:
+        first.detach(mailbox)
+    second.detach(mailboxes[2])
+
+
+async def test_a_send_says_how_many_processes_follow_the_group(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start()
+    assert await first.group_send("plain", number(1)) == Sent(0, 0)
+    mailboxes = [await join(layer, "plain") for layer in (first, first, second)]
+    assert await first.group_send("plain", number(1)) == Sent(2, 0)
+    for mailbox in mailboxes[:2]:
+        first.detach(mailbox)
+    second.detach(mailboxes[2])
+
+
+async def test_a_process_follows_the_groups_of_its_members_alone(processes: Processes) -> None:
+    first, second = await processes.start(release_delay=0.01), await processes.start()
+    mailbox = await join(first, "room", "room.2")
+    groups = processes.engine_of(first).topics - {"room", "room.2"}
+    assert len(groups) == 1, "its own topic"
+    assert len(processes.engine_of(second).topics) == 1
+    first.detach(mailbox)
+    await until(lambda: processes.engine_of(first).topics == groups)
+    assert first.statistics()["followed"] == 0
+
+
+async def test_a_group_that_is_left_and_joined_again_misses_nothing(processes: Processes) -> None:
+    layer = await processes.start(release_delay=0.001)
+    for n in range(1, 30):
+        mailbox = await join(layer, "room")
+        await layer.group_send("room", number(n))
+        assert await take(mailbox, 1) == [n]
+        layer.detach(mailbox)
+        await anyio.sleep(0.0005 * (n % 5))
+
+
+async def test_one_publishers_messages_arrive_in_order_however_late(processes: Processes) -> None:
+    numbers_of = random.Random(1)
+    processes.place.delay = lambda: numbers_of.random() / 100
+    first, second = await processes.start(), await processes.start()
+    mailbox = await join(second, "room", "plain")
+    for n in range(20):
+        await first.group_send("room" if n % 2 else "plain", number(n))
+    assert await take(mailbox, 20) == list(range(20))
+    second.detach(mailbox)
+
+
+async def test_a_burst_reaches_small_mailboxes_whole(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start(capacity=5)
+    mailbox = await join(second, "room", "plain")
+    got: list[int] = []
+
+    async def reader() -> None:
+        while len(got) < 500:
+            got.append((await read(mailbox))["n"])
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader)
+            for n in range(500):
+                await first.group_send("plain", number(n))
+    assert got == list(range(500))
+    second.detach(mailbox)
+
+
+# What is lost on the way.
+
+
+async def test_what_was_lost_is_read_from_the_history(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start()
+    mailbox = await join(second, "room", tell_gaps=True)
+    lost = iter([False, True, True, False])
+    processes.place.lose = lambda topic: topic == "room" and next(lost)
+    await publish(first, "room", 1, 2, 3, 4)
+    assert await take(mailbox, 4) == [1, 2, 3, 4]
+    assert second.statistics()["gaps"] == 0
+    second.detach(mailbox)
+
+
+async def test_a_lost_last_message_is_found_when_the_group_is_quiet(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start(check_interval=0.02)
+    mailbox = await join(second, "room")
+    processes.place.lose = lambda topic: True
+    await publish(first, "room", 1)
+    processes.place.lose = lambda topic: False
+    assert await take(mailbox, 1) == [1]
+    second.detach(mailbox)
+
+
+async def test_what_no_history_holds_any_more_is_told_in_its_place(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start()
+    mailbox = await join(second, "room", tell_gaps=True)
+    deaf = await join(second, "room")
+    await publish(first, "room", 0)
+    processes.place.lose = lambda topic: True
+    await publish(first, "room", *range(1, 61))
+    processes.place.lose = lambda topic: False
+    await publish(first, "room", 61)
+    assert await take(mailbox, 1) == [0]
+    with anyio.fail_after(5):
+        gap = await read(mailbox)
+    assert dict(gap) == {"type": "group.gap", "group": "room", "reason": "unrecovered", "lost": 11}
+    assert await take(mailbox, 50) == list(range(12, 62))
+    assert await take(deaf, 51) == [0, *range(12, 62)]
+    assert second.statistics()["dropped"] == {"unrecovered": 22}, "for each of two mailboxes"
+    for one in (mailbox, deaf):
+        second.detach(one)
+
+
+async def test_a_history_that_was_wiped_is_told_and_goes_on(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start()
+    mailbox = await join(second, "room", tell_gaps=True)
+    await publish(first, "room", 1, 2)
+    assert await take(mailbox, 2) == [1, 2]
+    processes.place.clear()
+    await publish(first, "room", 3)
+    with anyio.fail_after(5):
+        gap = await read(mailbox)
+    assert (gap["type"], gap["lost"]) == ("group.gap", None)
+    assert await take(mailbox, 1) == [3]
+    second.detach(mailbox)
+
+
+# Joining while the group goes on.
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_who_joins_while_messages_are_on_their_way_has_no_hole_and_no_repeat(
+    processes: Processes, seed: int
+) -> None:
+    chance = random.Random(seed)
+    processes.place.delay = lambda: chance.choice([0.0, 0.0, 0.003])
+    processes.place.lose = lambda topic: topic == "room" and chance.random() < 0.2
+    first = await processes.start()
+    second = await processes.start(check_interval=0.02, release_delay=0.01)
+    keeper = await join(second, "room") if seed % 2 else None
+    positions: list[Position] = []
+    got: dict[int, list[int]] = {}
+
+    async def publisher() -> None:
+        for n in range(1, 41):
+            positions.extend(await publish(first, "room", n))
+            await anyio.sleep(chance.choice([0, 0.001]))
+
+    async def client(which: int) -> None:
+        await until(lambda: len(positions) > which * 4)
+        since = chance.choice(positions[-10:])
+        got[which] = list(range(1, since.offset + 1))
+        mailbox = await second.attach()
+        joined = await second.group_add("room", mailbox.channel, since=since)
+        assert joined == Joined(since, True, joined.replayed)
+        while len(got[which]) < 40:
+            got[which].append((await read(mailbox))["n"])
+        second.detach(mailbox)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(publisher)
+            for which in range(8):
+                tasks.start_soon(client, which)
+    assert list(got.values()) == [list(range(1, 41))] * 8
+    if keeper is not None:
+        assert await take(keeper, 40) == list(range(1, 41))
+        second.detach(keeper)
+
+
+async def test_who_comes_from_a_process_that_was_ahead_gets_nothing_twice(
+    processes: Processes,
+) -> None:
+    first, second = await processes.start(), await processes.start()
+    keeper = await join(second, "room")
+    processes.place.delay = lambda: 0.05
+    last = (await publish(first, "room", 1, 2, 3))[-1]
+    mailbox = await second.attach()
+    assert await second.group_add("room", mailbox.channel, since=last) == Joined(last, True, 0)
+    await publish(first, "room", 4)
+    assert await take(keeper, 4) == [1, 2, 3, 4]
+    assert await take(mailbox, 1) == [4]
+    assert waiting(mailbox) == []
+    for one in (keeper, mailbox):
+        second.detach(one)
+
+
+# The engine away.
+
+
+async def test_while_the_engine_is_away_consumers_stay_and_sends_fail_at_once(
+    processes: Processes, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = await processes.start(), await processes.start()
+    mailbox = await join(second, "room")
+    assert second.state is not None
+    assert second.state.is_up
+    processes.engine_of(second).cut()
+    assert second.state is not None
+    assert (second.state.is_up, second.state.reason) == (False, "somebody has cut the cable")
+    with pytest.raises(LayerUnavailable, match="try again in a moment"):
+        await second.group_send("room", number(0))
+    with pytest.raises(LayerUnavailable):
+        await join(second, "room.2")
+    await publish(first, "room", 1, 2)
+    assert waiting(mailbox) == []
+    assert mailbox.error is None
+    processes.engine_of(second).mend()
+    assert await take(mailbox, 2) == [1, 2]
+    await publish(first, "room", 3)
+    assert await take(mailbox, 1) == [3]
+    lines = [record.getMessage() for record in caplog.records if "channel layer" in record.msg]
+    assert len(lines) == 2, "one for each change"
+    second.detach(mailbox)
+    for left in second.hub.attached:
+        second.detach(left)
+
+
+async def test_a_join_that_failed_can_be_tried_again(processes: Processes) -> None:
+    layer = await processes.start()
+    mailbox = await layer.attach()
+    processes.engine_of(layer).cut()
+    with pytest.raises(LayerUnavailable):
+        await layer.group_add("room", mailbox.channel)
+    assert not layer.hub.has_members("room")
+    processes.engine_of(layer).mend()
+    await layer.group_add("room", mailbox.channel)
+    await layer.group_send("room", number(1))
+    assert await take(mailbox, 1) == [1]
+    layer.detach(mailbox)
+
+
+async def test_a_join_that_was_cancelled_leaves_nothing(processes: Processes) -> None:
+    layer = await processes.start(release_delay=0.01)
+    mailbox = await layer.attach()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await layer.group_add("room", mailbox.channel)
+    assert not layer.hub.has_members("room")
+    await until(lambda: layer.statistics()["followed"] == 0)
+    await layer.group_add("room", mailbox.channel)
+    layer.detach(mailbox)
+
+
+# Single channels.
+
+
+async def test_a_channel_of_another_process_is_reached(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start()
+    mailbox = await second.attach()
+    await first.send(mailbox.channel, number(1))
+    assert await take(mailbox, 1) == [1]
+    own = await second.new_channel()
+    await first.send(own, number(2))
+    with anyio.fail_after(5):
+        assert (await second.receive(own))["n"] == 2
+    second.detach(mailbox)
+    await first.send(mailbox.channel, number(3))
+    await until(lambda: second.hub.drops["left"] == 1)
+
+
+async def test_a_fixed_channel_gives_each_message_to_one_worker(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start(capacity=10)
+    got: list[int] = []
+
+    async def worker(layer: EngineChannelLayer) -> None:
+        while True:
+            got.append((await layer.receive("work"))["n"])
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for layer in (first, second):
+                tasks.start_soon(worker, layer)
+            for n in range(30):
+                await first.send("work", number(n))
+            await until(lambda: len(got) == 30)
+            tasks.cancel_scope.cancel()
+    assert sorted(got) == list(range(30))
+    for n in range(10):
+        await second.send("work", number(n))
+    with pytest.raises(ChannelFull, match="work takes no more than 10 unread messages"):
+        await second.send("work", number(10))
+
+
+async def test_a_message_over_the_limit_is_refused_with_the_way_out(processes: Processes) -> None:
+    layer = await processes.start(max_message_size=1000)
+    with pytest.raises(InvalidMessage, match="at most 1000: send where the data is found"):
+        await layer.group_send("room", {"type": "note", "text": "x" * 1000})
+
+
+# Who is there.
+
+
+async def test_the_channels_of_all_processes_are_listed(processes: Processes) -> None:
+    first, second = await processes.start(), await processes.start()
+    one, two = await join(first, "room"), await second.attach()
+    await second.group_add("room", two.channel, info={"name": "Ada"})
+    for layer in (first, second):
+        assert await layer.group_channels("room") == {
+            one.channel: None,
+            two.channel: {"name": "Ada"},
+        }
+    assert await first.group_channels("room.empty") == {}
+    first.detach(one)
+    second.detach(two)
+
+
+async def test_presence_is_that_of_all_processes(processes: Processes) -> None:
+    first = await processes.start(presence_grace=0.01)
+    second = await processes.start(presence_grace=0.01)
+    follower = await first.attach()
+    await first.presence_follow("room", follower.channel)
+    one, two = await first.attach(), await second.attach()
+    await first.group_add("room", one.channel, member="ada")
+    await second.group_add("room", two.channel, member="ada")
+    assert await first.presence_count("room") == 1
+    assert set(await second.presence("room")) == {one.channel, two.channel}
+    first.detach(one)
+    second.detach(two)
+    with anyio.fail_after(5):
+        events = [await read(follower), await read(follower)] if await moved(processes) else []
+    assert [event["type"] for event in events] == ["presence.join", "presence.leave"]
+    assert await second.presence_count("room") == 0
+    first.detach(follower)
+
+
+async def moved(processes: Processes) -> bool:
+    """Let the grace pass on the clock of the place."""
+    for engine in processes.place.engines:
+        await until(lambda engine=engine: not engine.place.presence.get("room"))  # type: ignore[misc]
+    processes._clock.move(1)
+    return True
+
+
+async def test_the_members_of_a_process_that_died_are_gone_when_their_lease_is_over(
+    processes: Processes, clock: Clock
+) -> None:
+    first = await processes.start(presence_grace=1)
+    second = await processes.start(presence_grace=1, presence_lease=30)
+    follower, gone = await first.attach(), await second.attach()
+    await first.presence_follow("room", follower.channel)
+    await second.group_add("room", gone.channel, member="ada")
+    processes.engine_of(second).cut()
+    clock.move(29)
+    assert await first.presence_count("room") == 1
+    clock.move(2.5)
+    assert await first.presence_count("room") == 0
+    with anyio.fail_after(5):
+        assert [(await read(follower))["type"] for _ in range(2)] == [
+            "presence.join",
+            "presence.leave",
+        ]
+    processes.engine_of(second).mend()
+    first.detach(follower)
+    second.detach(gone)
