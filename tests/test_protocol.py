@@ -279,3 +279,27 @@ def test_each_frame_of_a_client_in_the_specification_is_understood() -> None:
 def test_each_code_of_errors_is_in_the_specification() -> None:
     text = DOCUMENT.read_text()
     assert [code for code in get_args(frames.ErrorCode) if f"| `{code}` |" not in text] == []
+
+
+def test_a_mistake_is_told_in_a_sentence_that_is_not_as_long_as_the_mistake() -> None:
+    with pytest.raises(BadFrame) as unknown:
+        read(json.dumps({"type": "x" * 1000}))
+    assert str(unknown.value).startswith(f"'{'x' * 50}' is no type of frame")
+    with pytest.raises(BadFrame) as unnamed:
+        read(json.dumps({"type": "subscribe", "group": "a b" * 1000}))
+    sentence = str(unnamed.value)
+    assert len(sentence) == 150 + len("...") + 150
+    assert unnamed.value.group == ("a b" * 1000)[:100]
+
+
+@pytest.mark.parametrize("depth", [100, 101])
+def test_a_notification_is_at_most_a_hundred_levels_deep(depth: int) -> None:
+    data: list[Any] = []
+    for _ in range(depth - 1):
+        data = [data]
+    if depth == 100:
+        assert json.loads(frames.notification("g", None, data))["data"] == data
+        return
+    for refused in data, {"a": data[0]}, [1, "[", {"b": [data[0]]}]:
+        with pytest.raises(InvalidMessage, match="more than 100 levels deep"):
+            frames.notification("g", None, refused)

@@ -66,6 +66,7 @@ def test_a_repeat_is_told_by_its_position(
         (404, NoRouteFound),
         (408, ServerUnavailable),
         (418, ClientError),
+        (425, ServerUnavailable),
         (429, ServerUnavailable),
         (500, ServerUnavailable),
         (503, ServerUnavailable),
@@ -75,6 +76,18 @@ def test_a_status_tells_whether_to_come_again(status: int, kind: type[Exception]
     error = refusal("ws://host/", status, "as it says")
     assert type(error) is kind
     assert str(error).startswith(f"ws://host/ answered {status}: as it says")
+
+
+@pytest.mark.parametrize(
+    ("status", "way_out"), [(401, "pass headers="), (403, "an origin"), (404, "ws://HOST/")]
+)
+def test_a_refusal_says_the_way_out(status: int, way_out: str) -> None:
+    assert way_out in str(refusal("ws://host/", status, "no"))
+
+
+def test_an_application_that_lets_it_pass_answers_that_a_server_is_away() -> None:
+    error = ServerUnavailable("away")
+    assert (error.close_code, error.http_status) == (1012, 503)
 
 
 @pytest.mark.parametrize(
