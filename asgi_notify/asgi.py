@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
-from .exceptions import ClientError, MethodNotAllowed
+from .exceptions import ClientError
 from .types import Event, Headers, Scope
 
 __all__ = [
@@ -124,19 +124,15 @@ def refusal(scope: Scope, error: Exception) -> list[Event]:
 
     The one place where an error becomes a response, a denial or a close. An
     HTTP request is answered in JSON, ``{"error": ...}``. A WebSocket gets the
-    same as a denial where the server offers that, else a close before the
-    accept, which servers turn into a bare 403. Any other scope gets nothing.
+    same as a denial, with the error's ``headers``, where the server offers that; else
+    a close before the accept, which servers turn into a bare 403. Any other scope
+    gets nothing.
     What an error of the server's own says stays in the server's log.
     """
     status = getattr(error, "http_status", 500)
     phrase = _PHRASES.get(status, "Refused")
     text = phrase if status == 500 else str(error) or phrase
-    extra: Headers = []
-    if isinstance(error, MethodNotAllowed):
-        extra.append((b"allow", error.allow.encode()))
-    if status == 401:
-        extra.append((b"www-authenticate", b"Bearer"))
-    events = json_response(status, {"error": text}, *extra)
+    events = json_response(status, {"error": text}, *getattr(error, "headers", ()))
     if scope["type"] == "http":
         return events
     if scope["type"] != "websocket":

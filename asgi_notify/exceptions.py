@@ -26,6 +26,8 @@
 handler raises them to say how the connection goes on.
 """
 
+from collections.abc import Iterable
+
 __all__ = [
     "CLOSE_CODES",
     "AcceptConnection",
@@ -79,11 +81,22 @@ class NotifyError(Exception):
     """The root of this package's errors.
 
     ``close_code`` and ``http_status`` are what the other side of a connection
-    is told when the error ends it.
+    is told when the error ends it, and `headers` goes with the status.
+
+    Args:
+        args: the sentence that says what is wrong and the way out.
+        headers: further headers of the HTTP response, such as
+            ``[(b"retry-after", b"5")]``; after those that the class always has.
     """
 
     close_code = 1011
     http_status = 500
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Pairs of a lower-case name and a value, of a response or a denial with this error."""
+
+    def __init__(self, *args: object, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(*args)
+        self.headers = (*self.headers, *headers)
 
 
 class ConfigurationError(NotifyError, ValueError):
@@ -150,6 +163,7 @@ class Unauthorized(ClientError):
 
     close_code = 4401
     http_status = 401
+    headers = ((b"www-authenticate", b"Bearer"),)  # RFC 9110 11.6.1: a 401 has at least one
 
 
 class Forbidden(ClientError):
@@ -173,7 +187,8 @@ class MethodNotAllowed(ClientError):
     http_status = 405
 
     def __init__(self, allow: str) -> None:
-        super().__init__(f"this path answers {allow} only")
+        # RFC 9110 15.5.6: a 405 has one.
+        super().__init__(f"this path answers {allow} only", headers=[(b"allow", allow.encode())])
         self.allow = allow
 
 

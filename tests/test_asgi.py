@@ -174,6 +174,18 @@ def test_a_refusal_says_what_http_asks_it_to() -> None:
     assert b"allow" not in headers_of(asgi.refusal(HTTP, Forbidden()))
 
 
+def test_a_refusal_carries_the_headers_of_its_error() -> None:
+    class Login(Unauthorized):
+        headers = ((b"www-authenticate", b'Basic realm="here"'),)
+
+    assert headers_of(asgi.refusal(HTTP, Login()))[b"www-authenticate"] == b'Basic realm="here"'
+    later = Forbidden("not now", headers=[(b"retry-after", b"5")])
+    for scope in (HTTP, DENIABLE):
+        assert headers_of(asgi.refusal(scope, later))[b"retry-after"] == b"5"
+    assert b"retry-after" not in headers_of(asgi.refusal(HTTP, Forbidden("not now")))
+    assert asgi.refusal(SOCKET, later) == [asgi.close(4403, "not now")]
+
+
 def test_an_error_of_the_users_own_may_carry_any_status() -> None:
     class Busy(NotifyError):
         http_status = 499

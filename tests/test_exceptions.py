@@ -18,6 +18,7 @@ from asgi_notify.exceptions import (
     MissingExtra,
     NotifyError,
     StopConsumer,
+    Unauthorized,
 )
 
 CLASSES = [
@@ -100,6 +101,15 @@ def test_a_method_that_is_not_allowed_says_which_are() -> None:
     error = MethodNotAllowed("GET, HEAD")
     assert str(error) == "this path answers GET, HEAD only"
     assert error.allow == "GET, HEAD"
+    assert error.headers == ((b"allow", b"GET, HEAD"),)
+
+
+def test_headers_of_one_error_are_its_own_and_follow_those_of_its_class() -> None:
+    error = Unauthorized("why", headers=[(b"retry-after", b"5")])
+    assert error.headers == ((b"www-authenticate", b"Bearer"), (b"retry-after", b"5"))
+    assert Unauthorized("why").headers == error.headers[:1]
+    twin = pickle.loads(pickle.dumps(error))
+    assert (twin.args, twin.headers) == (("why",), error.headers)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if "__init__" not in vars(kind)])
