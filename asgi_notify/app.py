@@ -1,19 +1,21 @@
 """The default application: notifications over WebSocket and HTTP, publishing, a demo page."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable
 
 from .asgi import json_response, refusal
 from .consumers.notification import NotificationConsumer
 from .consumers.notification_http import NotificationHttpConsumer
 from .exceptions import MethodNotAllowed
+from .layers.base import BaseChannelLayer
+from .layers.registry import layer_from_url
+from .lifespan import serve_lifespan
 from .middleware.host import HostValidator
 from .middleware.origin import SameOriginValidator
 from .publishing import PublishConsumer
 from .routing import ProtocolTypeRouter, URLRouter, include, path
-from .routing.base import Match, Row, as_app, walk
 from .settings import Settings
 from .types import ASGIApp, Receive, Scope, Send
+from .web import ByMethod, send_all
 
 __all__ = ["application", "make_application"]
 
@@ -27,35 +29,7 @@ async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
         events = json_response(200, {"status": "ok"})
     else:
         events = refusal(scope, MethodNotAllowed("GET, HEAD"))
-    for event in events:
-        await send(event)
-
-
-class _ByMethod:
-    """Hands a request to the app for its method, and answers 405 to the other methods."""
-
-    def __init__(self, apps: Mapping[str, object]) -> None:
-        self.apps = {method: as_app(app, method) for method, app in apps.items()}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.apps.get(scope["method"])
-        if app is not None:
-            await app(scope, receive, send)
-            return
-        for event in refusal(scope, MethodNotAllowed(", ".join(self.apps))):
-            await send(event)
-
-    # What makes it a router, so that `asgi-notify routes` shows each of the apps.
-
-    def match(self, scope: Scope) -> Match:
-        return Match(self, scope)
-
-    def routes_paths(self, scope: Scope) -> bool:
-        return False
-
-    def walk(self, protocol: str = "", prefix: str = "") -> Iterator[Row]:
-        for method, app in self.apps.items():
-            yield from walk(app, protocol, prefix, method)
+    await send_all(send, events)
 
 
 class _AlsoReading(SameOriginValidator):
@@ -65,7 +39,15 @@ class _AlsoReading(SameOriginValidator):
         return True
 
 
-def make_application(settings: Settings) -> ASGIApp:
+def make_application(
+    settings: Settings | None = None,
+    *,
+    layer: BaseChannelLayer | str | None = None,
+    socket: type[NotificationConsumer] = NotificationConsumer,
+    http: type[NotificationHttpConsumer] = NotificationHttpConsumer,
+    publisher: type[PublishConsumer] = PublishConsumer,
+    middleware: Iterable[Callable[[ASGIApp], ASGIApp]] = (),
+) -> ASGIApp:
     """The application for these settings.
 
     - WebSocket ``/notifications/<int:room_name>/``: the notifications of a room.
@@ -78,31 +60,58 @@ def make_application(settings: Settings) -> ASGIApp:
 
     Pages of other origins may neither watch nor publish, and other host names
     than this machine's are not served over its loopback interface, unless the
-    settings allow them. The layer is the default one.
+    settings allow them.
+
+    Args:
+        settings: those of the process's environment, unless given.
+        layer: a channel layer, or the URL of one, which is opened and closed with the
+            server; unless given, the default one and all others that were set are.
+        socket: the consumer of WebSockets; a subclass that has its own ``authorize``,
+            for example.
+        http: the consumer of streams and polls.
+        publisher: the consumer of what is published.
+        middleware: each is called with an application and returns one, such as
+            ``lambda app: Observed(app, [Metrics()])``. The first stands outermost, and
+            all stand behind the checks of host and origin.
     """
-    watch = _AlsoReading(NotificationHttpConsumer, settings.allowed_origins)
-    publish = PublishConsumer(key=settings.publish_key, max_body_size=settings.max_body_size)
-    router = ProtocolTypeRouter(
+    settings = settings or Settings.of_process()
+    layer = layer_from_url(layer) if isinstance(layer, str) else layer
+    watch = _AlsoReading(http.as_asgi(channel_layer=layer), settings.allowed_origins)
+    on_socket = socket.as_asgi(channel_layer=layer)
+    publish = publisher.as_asgi(
+        channel_layer=layer, key=settings.publish_key, max_body_size=settings.max_body_size
+    )
+    app: ASGIApp = ProtocolTypeRouter(
         {
+            **({} if layer is None else {"lifespan": _opening(layer)}),
             "websocket": URLRouter(
                 [
-                    path(ROOM, NotificationConsumer, name="notifications"),
-                    path(LOBBY, NotificationConsumer, name="lobby"),
+                    path(ROOM, on_socket, name="notifications"),
+                    path(LOBBY, on_socket, name="lobby"),
                 ]
             ),
             "http": URLRouter(
                 [
-                    path(ROOM, _ByMethod({"GET": watch, "POST": publish})),
-                    path(LOBBY, _ByMethod({"GET": watch})),
+                    path(ROOM, ByMethod({"GET": watch, "POST": publish})),
+                    path(LOBBY, ByMethod({"GET": watch})),
                     path("healthz", healthz, name="healthz"),
                     include("asgi_notify.demo"),
                 ]
             ),
         }
     )
-    own_pages = SameOriginValidator(router, settings.allowed_origins)
+    for wrap in reversed(list(middleware)):
+        app = wrap(app)
+    own_pages = SameOriginValidator(app, settings.allowed_origins)
     return HostValidator(own_pages, settings.allowed_hosts)
 
 
-application = make_application(Settings.from_environ(os.environ))
+def _opening(layer: BaseChannelLayer) -> ASGIApp:
+    async def live(scope: Scope, receive: Receive, send: Send) -> None:
+        await serve_lifespan(receive, send, layer)
+
+    return live
+
+
+application = make_application()
 """The application as the environment describes it, for ``uvicorn asgi_notify.app:application``."""

@@ -1,5 +1,6 @@
 """What the environment decides, read once and checked."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -54,6 +55,18 @@ class Settings:
             max_body_size=_count(environ, "ASGI_NOTIFY_MAX_BODY_SIZE", MAX_BODY_SIZE),
             stepping=_switch(environ, "ASGI_NOTIFY_STEPPING", cls.stepping),
         )
+
+    @classmethod
+    def of_process(cls) -> "Settings":
+        """What the environment of this process says now: the one place that reads it.
+
+        Called by what is made once for a process or an event loop, so that the
+        variables hold for applications that are embedded in others, too.
+
+        Raises:
+            ConfigurationError: as of `from_environ`.
+        """
+        return cls.from_environ(os.environ)
 
 
 def _list(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

@@ -310,6 +310,6 @@ def farewell_limiter() -> anyio.CapacityLimiter:
 def _limiter_in(place: RunVar[anyio.CapacityLimiter]) -> anyio.CapacityLimiter:
     limiter = place.get(None)
     if limiter is None:
-        limiter = anyio.CapacityLimiter(Settings.from_environ(os.environ).handler_threads)
+        limiter = anyio.CapacityLimiter(Settings.of_process().handler_threads)
         place.set(limiter)
     return limiter

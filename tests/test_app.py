@@ -1,8 +1,8 @@
 """The default application: what it serves where, and to whom."""
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -11,6 +11,9 @@ from asgi_lifespan import LifespanManager
 from asgi_notify import (
     ConfigurationError,
     InMemoryChannelLayer,
+    NotificationConsumer,
+    NotificationHttpConsumer,
+    PublishConsumer,
     Settings,
     channel_layers,
     layer_from_url,
@@ -246,3 +249,98 @@ async def test_the_default_layer_remembers_what_users_may_have_missed(app: ASGIA
         assert (answer["notifications"], answer["recovered"]) == (["hello"], True)
     finally:
         channel_layers.set("default", old)
+
+
+# What it is made of.
+
+
+class Nobody(NotificationConsumer):
+    """Lets nobody watch."""
+
+    async def authorize(self, group: str) -> bool:
+        return False
+
+
+class NobodyOverHttp(NotificationHttpConsumer):
+    """The same, over HTTP."""
+
+    async def authorize(self, group: str) -> bool:
+        return False
+
+
+class NoPublisher(PublishConsumer):
+    """Takes nothing."""
+
+    def authorize(self) -> bool:
+        return False
+
+
+async def test_an_application_is_made_of_consumers_of_ones_own() -> None:
+    app = make_application(Settings(), socket=Nobody, http=NobodyOverHttp, publisher=NoPublisher)
+    async with WebsocketCommunicator(app, "/notifications/42/") as client:
+        assert await client.connect() == (False, 4403)
+    assert (await request(app, "GET", "/notifications/42/"))[0] == 403
+    assert (await request(app, "POST", "/notifications/42/", BODY))[0] == 403
+
+
+@pytest.mark.parametrize("is_url", [True, False])
+async def test_an_application_has_a_layer_of_its_own_which_lives_with_it(
+    layer: InMemoryChannelLayer, is_url: bool
+) -> None:
+    lives: list[str] = []
+
+    class Own(InMemoryChannelLayer):
+        async def __aenter__(self) -> Self:
+            lives.append("opened")
+            return await super().__aenter__()
+
+        async def __aexit__(self, *error: Any) -> None:
+            lives.append("closed")
+            await super().__aexit__(*error)
+
+    own = Own()
+    app = make_application(Settings(), layer="memory://?capacity=7" if is_url else own)
+    async with LifespanManager(app), WebsocketCommunicator(app, "/notifications/42/") as client:
+        assert await client.connect() == (True, None)
+        assert list(layer.hub.members("user_42")) == []
+        assert is_url or len(list(own.hub.members("user_42"))) == 1
+        _, body, _ = await request(app, "POST", "/notifications/42/", BODY)
+        assert json.loads(body)["reached"] == 1
+        assert await client.receive_from() == "hello"
+        _, body, _ = await request(app, "GET", "/notifications/42/?timeout=0")
+        assert json.loads(body)["notifications"] == []
+    assert lives == ([] if is_url else ["opened", "closed"])
+
+
+async def test_middleware_stands_behind_the_checks_and_the_first_is_outermost(
+    layer: InMemoryChannelLayer,
+) -> None:
+    seen: list[str] = []
+
+    def noting(name: str) -> Callable[[ASGIApp], ASGIApp]:
+        def wrap(app: ASGIApp) -> ASGIApp:
+            async def note(scope: Any, receive: Any, send: Any) -> None:
+                seen.append(name)
+                await app(scope, receive, send)
+
+            return note
+
+        return wrap
+
+    app = make_application(Settings(), middleware=[noting("first"), noting("second")])
+    assert (await request(app, "GET", "/healthz"))[0] == 200
+    assert seen == ["first", "second"]
+    status, *_ = await request(
+        app, "POST", "/notifications/42/", BODY, {"origin": "https://evil.example"}
+    )
+    assert (status, seen) == (403, ["first", "second"])
+
+
+async def test_an_application_without_settings_takes_those_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ASGI_NOTIFY_PUBLISH_KEY", "hunter2")
+    app = make_application()
+    assert (await request(app, "POST", "/notifications/42/", BODY))[0] == 401
+    key = {"authorization": "Bearer hunter2"}
+    assert (await request(app, "POST", "/notifications/42/", BODY, key))[0] == 202

@@ -106,8 +106,8 @@ def test_a_method_that_is_not_allowed_says_which_are() -> None:
 
 def test_headers_of_one_error_are_its_own_and_follow_those_of_its_class() -> None:
     error = Unauthorized("why", headers=[(b"retry-after", b"5")])
-    assert error.headers == ((b"www-authenticate", b"Bearer"), (b"retry-after", b"5"))
-    assert Unauthorized("why").headers == error.headers[:1]
+    assert list(error.headers) == [(b"www-authenticate", b"Bearer"), (b"retry-after", b"5")]
+    assert list(Unauthorized("why").headers) == [(b"www-authenticate", b"Bearer")]
     twin = pickle.loads(pickle.dumps(error))
     assert (twin.args, twin.headers) == (("why",), error.headers)
 

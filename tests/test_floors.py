@@ -75,6 +75,7 @@ FLOORS: Mapping[str, float] = {
     "layers.attendance": 2.3,
     "layers.registry": 2.3,
     "lifespan": 2.4,
+    "web": 2.1,
     "routing.entries": 2,
     "events.routes": 2,
     "testing.*": 2,

@@ -1,9 +1,11 @@
 """What the environment decides."""
 
 import os
+from pathlib import Path
 
 import pytest
 
+import asgi_notify
 from asgi_notify.exceptions import ConfigurationError
 from asgi_notify.settings import Settings
 
@@ -53,8 +55,29 @@ def test_a_number_that_is_none_is_refused_by_name(name: str, text: str) -> None:
         Settings.from_environ({name: text})
 
 
-def test_settings_can_be_read_from_the_process_itself() -> None:
-    assert isinstance(Settings.from_environ(os.environ), Settings)
+def test_settings_of_the_process_are_what_its_environment_says_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for value in ("3", "4"):
+        monkeypatch.setenv("ASGI_NOTIFY_HANDLER_THREADS", value)
+        assert Settings.of_process() == Settings.from_environ(os.environ)
+        assert Settings.of_process().handler_threads == int(value)
+
+
+# The command line hands variables on to its workers' processes, the registry makes the default
+# layer, and Django's own variable is Django's.
+DOORS = {"settings.py", "layers/registry.py", "cli/serve.py", "cli/worker.py", "beside_django.py"}
+
+
+def test_the_environment_is_read_at_doors_alone() -> None:
+    package = Path(asgi_notify.__file__).parent
+    reading = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "os.environ" in path.read_text() or "getenv" in path.read_text()
+    }
+    assert "settings.py" in reading
+    assert reading <= DOORS
 
 
 def test_settings_that_are_printed_keep_the_key_to_themselves() -> None:

@@ -148,7 +148,7 @@ def serve(
     try:
         _check_together(context)
         check_certificate(options["ssl_certfile"], options["ssl_keyfile"])
-        settings = Settings.from_environ(os.environ)
+        settings = Settings.of_process()
         _check(settings, workers)
         if is_default:
             _check_key(settings, uds or host)

@@ -17,7 +17,6 @@ support", for entering and leaving a task.
 """
 
 import asyncio
-import os
 from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -265,6 +264,6 @@ def _steps_of_loop() -> _Steps | None:
     try:
         return _of_loop.get()
     except LookupError:
-        steps = _Steps() if Settings.from_environ(os.environ).stepping else None
+        steps = _Steps() if Settings.of_process().stepping else None
         _of_loop.set(steps)
         return steps
