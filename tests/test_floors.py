@@ -90,6 +90,7 @@ FLOORS: Mapping[str, float] = {
     "client.subscription": 2.1,
     "client.conversation": 2.2,
     "client.client": 2.3,
+    "client.publisher": 1.2,
     "client": 2.4,
     "layers.background": 2,
     "layers.link": 2.4,

@@ -13,6 +13,7 @@ from .backoff import Backoff
 from .client import Client, OnStatus, connect
 from .errors import ServerUnavailable, WrongServer
 from .items import Gap, Notification, Status
+from .publisher import Published, Publisher
 from .subscription import OnGap, Subscription
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Notification",
     "OnGap",
     "OnStatus",
+    "Published",
+    "Publisher",
     "ServerUnavailable",
     "Status",
     "Subscription",
