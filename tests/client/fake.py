@@ -45,6 +45,8 @@ class Peer:
         self.rules = rules
         self.number = number
         self.request: Request
+        self.pong = b""
+        """What the client has last answered to a WebSocket's own ping."""
         self._frames: list[Frame] = []
         self._closed = False
 
@@ -109,7 +111,10 @@ class Peer:
 
     async def expect(self, kind: str) -> Frame:
         """The next frame, which has to be of this type."""
-        frame = await self.read()
+        try:
+            frame = await self.read()
+        except Gone:
+            raise AssertionError(f"the client has left, and sent no {kind}") from None
         assert frame["type"] == kind, frame
         return frame
 
@@ -117,7 +122,7 @@ class Peer:
         while not self._frames:
             if self._closed:
                 raise Gone
-            await self._read()
+            await self.receive()
         return self._frames.pop(0)
 
     async def ends(self) -> None:
@@ -146,7 +151,8 @@ class Peer:
             if data:
                 await self.stream.send(data)
 
-    async def _read(self) -> None:
+    async def receive(self) -> None:
+        """Take in what comes next, of whatever kind it is."""
         try:
             self.rules.receive_data(await self.stream.receive())
             await self.flush()
@@ -156,6 +162,8 @@ class Peer:
         for event in self.rules.events_received():
             if isinstance(event, WireFrame) and event.opcode.name == "TEXT":
                 self._frames.append(json.loads(bytes(event.data)))
+            elif isinstance(event, WireFrame) and event.opcode.name == "PONG":
+                self.pong = bytes(event.data)
             elif isinstance(event, WireFrame) and event.opcode.name == "CLOSE":
                 self._closed = True
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from asgi_notify import ConfigurationError
 from asgi_notify.client import Backoff
+from tests.servers import ROOT
 
 
 def test_the_longest_wait_grows_by_the_factor_up_to_the_maximum() -> None:
@@ -19,6 +20,12 @@ def test_a_wait_lies_anywhere_between_nothing_and_the_longest(attempt: int, draw
     longest = backoff.delay(attempt, lambda: 1.0)
     assert backoff.delay(attempt, lambda: drawn) == drawn * longest
     assert 0 < longest <= backoff.max
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    said = (ROOT / "docs/client.md").read_text()
+    assert "backoff=Backoff(base=0.5, factor=2, max=30)" in said
+    assert Backoff() == Backoff(base=0.5, factor=2, max=30)
 
 
 def test_without_a_number_it_draws_one() -> None:

@@ -1,5 +1,6 @@
 """The client against a server that is cut at every point, falls silent, or refuses."""
 
+import errno
 import logging
 import ssl
 from collections.abc import Callable
@@ -52,12 +53,15 @@ async def read(client: Client, count: int, since: str | None = None) -> list[str
 
 
 async def test_it_subscribes_reads_and_takes_its_leave() -> None:
+    left = anyio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.welcome()
         asked = await peer.subscribe(at(0))
         assert "since" not in asked
         await peer.notify(at(1))
         assert (await peer.expect("unsubscribe"))["group"] == "user_42"
+        left.set()
         await peer.ends()
 
     async with fake_server(script) as server:
@@ -66,6 +70,7 @@ async def test_it_subscribes_reads_and_takes_its_leave() -> None:
             async for notification in client.subscribe("user_42"):
                 assert notification == ("user_42", at(1), at(1))
                 break
+            await left.wait()
         assert client.status == Status("closed", "the client was closed")
         assert server.peers[0].close_code == 1000
 
@@ -244,6 +249,8 @@ async def test_a_subscription_that_has_received_nothing_has_a_position_once_ente
 
 
 async def test_several_groups_and_several_readers_share_one_connection() -> None:
+    left = anyio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.welcome()
         await peer.subscribe(at(0))  # once for both
@@ -252,6 +259,7 @@ async def test_several_groups_and_several_readers_share_one_connection() -> None
         await peer.notify(at(1), "user_2")
         assert (await peer.expect("unsubscribe"))["group"] == "user_2"
         assert (await peer.expect("unsubscribe"))["group"] == "user_1"  # once, by the last
+        left.set()
         await peer.ends()
 
     async with fake_server(script) as server:
@@ -264,6 +272,7 @@ async def test_several_groups_and_several_readers_share_one_connection() -> None
             await one.aclose()
             await other.aclose()
             await other.aclose()
+            await left.wait()
         assert len(server.peers) == 1
 
 
@@ -298,6 +307,35 @@ async def test_a_ping_is_answered() -> None:
 
     async with fake_server(script) as server, connect(server.url) as client:
         assert await read(client, 1) == [at(1)]
+
+
+async def test_a_websocket_ping_is_answered_at_once() -> None:
+    answered = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        peer.rules.send_ping(b"here?")  # one of RFC 6455, as proxies and other servers send it
+        await peer.flush()
+        while peer.pong != b"here?":
+            await peer.receive()
+        answered.set()
+        await peer.ends()
+
+    async with fake_server(script) as server, connect(server.url):
+        await answered.wait()
+
+
+async def test_a_notification_may_be_as_large_as_a_server_lets_it_be() -> None:
+    text = "x" * 8_000_000
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.subscribe()
+        await peer.send(type="notification", group="user_42", id=None, data=text)
+        await peer.ends()
+
+    async with fake_server(script) as server, connect(server.url) as client:
+        assert (await anext(client.subscribe("user_42"))).data == text
 
 
 async def test_a_silent_server_is_left_and_found_again() -> None:
@@ -536,6 +574,7 @@ async def test_frames_that_it_does_not_know_do_no_harm(caplog: pytest.LogCapture
         assert await read(client, 2) == [Gap("user_42", "unreadable", None), at(1)]
     assert "the server sent what cannot be read as a frame: b'no JSON'" in caplog.messages
     assert "the server answered sparkle: a new one" in caplog.messages
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 2
 
 
 DEEP = f"{'[' * 5000}{']' * 5000}"
@@ -622,9 +661,10 @@ async def test_whatever_a_hostile_server_says_to_a_subscriber_the_client_goes_on
 async def test_without_a_server_entering_fails_at_once() -> None:
     async with fake_server(lambda peer: peer.ends()) as server:
         url = server.url
-    with pytest.raises(ServerUnavailable, match=f"no server at {url}"):
+    with pytest.raises(ServerUnavailable, match=f"no server at {url}") as caught:
         async with connect(url):
             pass
+    assert str(errno.ECONNREFUSED) in str(caught.value)  # why, in the system's own words
 
 
 async def test_it_waits_for_a_first_server_where_it_was_told_to() -> None:
@@ -879,11 +919,14 @@ async def test_the_waits_begin_anew_after_a_connection_that_lasted(
 
 
 async def test_a_subscription_that_another_thread_drops_ends_with_the_client() -> None:
+    left = anyio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.welcome()
         await peer.subscribe()
         await peer.subscribe()
-        await peer.expect("unsubscribe")
+        assert (await peer.expect("unsubscribe"))["group"] == "user_42"
+        left.set()
         with pytest.raises(Gone):
             await peer.read()
 
@@ -891,6 +934,7 @@ async def test_a_subscription_that_another_thread_drops_ends_with_the_client() -
         dropped = [client.subscribe("user_7")]
         async with client.subscribe("user_42"):
             await anyio.to_thread.run_sync(dropped.clear)
+        await left.wait()
 
 
 async def test_a_client_that_gives_up_without_a_subscriber_says_so(
