@@ -6,6 +6,8 @@
 #   make bench ARGS=--quick                          a look at the speed, rather than a result
 #   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
 #   make hostile ARGS="--server plain pings headers" what two of the clients cost plain uvicorn
+#   make mutants ARGS="--sample 100 --seed 1"        a hundred mutants, always the same ones
+#   make mutants ARGS=asgi_notify/layers/hub.py:83   those of one line; a file or folder will do
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +19,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types format quick slow soak hostile bench screenshot clean
+.PHONY: help run test lint types format quick slow soak hostile mutants bench screenshot clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -52,6 +54,9 @@ soak: $(VENV)/.dev ## cut connections and kill servers for minutes, and see that
 
 hostile: $(VENV)/.dev ## let hostile clients loose on a server for minutes, and see what each costs it
 	"$(BIN)/python" -m tests.hostile $(ARGS)
+
+mutants: $(VENV)/.dev ## change one small thing in the code at a time, for hours, and see that a test fails
+	"$(BIN)/python" -m tests.mutants $(ARGS)
 
 bench: $(BENCH)/.bench ## measure the speed beside that of peers, in some twenty minutes
 	"$(BENCH)/bin/python" -m benchmarks $(ARGS)

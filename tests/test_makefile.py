@@ -42,3 +42,7 @@ def test_soak_takes_arguments() -> None:
 
 def test_hostile_takes_arguments() -> None:
     assert "-m tests.hostile --server plain" in make("--dry-run", "hostile", "ARGS=--server plain")
+
+
+def test_mutants_takes_arguments() -> None:
+    assert "-m tests.mutants --sample 9" in make("--dry-run", "mutants", "ARGS=--sample 9")
