@@ -19,7 +19,7 @@ MAX_LINES = 300  # where to ask whether a file holds two ideas
 
 # These hold one idea, which a cut would only spread over two files that know each other's all.
 LONGER: Mapping[str, int] = {
-    "consumers.connection": 480,
+    "consumers.connection": 500,
     "layers.base": 420,  # one contract, most of it sentences
     "layers.hub": 340,
     "layers.link": 480,  # one group's way between an engine and its members

@@ -175,6 +175,7 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
             logger.error(
                 "%s: %s was cut off after %g s",
                 self._connection, event["type"], self.disconnect_timeout,
+                extra=self._connection.log_fields,
             )  # fmt: skip
 
     # Hooks for a protocol or a transport of one's own; an override of a wrap_ one calls super().

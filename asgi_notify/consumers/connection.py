@@ -141,6 +141,11 @@ class Connection:
         return frozenset(self.mailbox.groups)
 
     @property
+    def log_fields(self) -> dict[str, object]:
+        """What a line of the log about it carries beside its text, as its ``extra``."""
+        return {"connection": self.channel, "path": self.scope.get("path")}
+
+    @property
     def end(self) -> Event:
         """How it has ended, as its disconnect event says: of a WebSocket, with ``code``."""
         return self.state.end
@@ -367,7 +372,10 @@ class Connection:
             return
         if self.scope["type"] == "websocket":
             seconds = monotonic() - self._begun_at
-            logger.info("ended %s after %.1f s, code %s", self, seconds, self.state.end.get("code"))
+            code = self.end.get("code")
+            logger.info(
+                "ended %s after %.1f s, code %s", self, seconds, code, extra=self.log_fields
+            )
         self.current = self.state.protocol.leaving
         await self.follow(self._handle_last, self.state.end)
 
@@ -377,16 +385,18 @@ class Connection:
         why = (
             self._error or self.mailbox.error or f"{self._grace:g} s after the connection had ended"
         )
-        logger.warning("%s: %s was cancelled, %s", self, self.current, why)
+        logger.warning("%s: %s was cancelled, %s", self, self.current, why, extra=self.log_fields)
 
     def _log_failure(self, error: Exception, what: str = "") -> None:
         if isinstance(error, ClientError) and self.state.protocol.has_client:
-            logger.info("refused %s: %s", self, error)
+            logger.info("refused %s: %s", self, error, extra=self.log_fields)
             return
         self._has_failed = True
         if not self.state.protocol.has_answers and self.current != self.state.protocol.leaving:
             return  # it is raised to whoever runs this connection
-        logger.error("%s: %s failed", self, what or self.current, exc_info=error)
+        logger.error(
+            "%s: %s failed", self, what or self.current, exc_info=error, extra=self.log_fields
+        )
 
     # Sending.
 
@@ -414,7 +424,8 @@ class Connection:
     def _advance(self, event: Event) -> bool:
         has_advanced = self.state.advance(event)
         if has_advanced and event["type"] == "websocket.accept":
-            logger.info("accepted %s from %s", self, client_address(self.scope))
+            address = client_address(self.scope)
+            logger.info("accepted %s from %s", self, address, extra=self.log_fields)
         return has_advanced
 
     async def _send_last(self, event: Event) -> None:

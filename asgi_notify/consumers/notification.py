@@ -152,7 +152,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         sentence = str(error) or "this is not allowed"
         if code == "failed":
             logger.error("%s: subscribing to %s failed", self._connection, request.group,
-                         exc_info=error)  # fmt: skip
+                         exc_info=error,
+                         extra={**self._connection.log_fields, "group": request.group})  # fmt: skip
             sentence = "the server failed; try again later"
         return BadFrame(code, sentence, request.ref, request.group)
 

@@ -77,7 +77,8 @@ async def run_observed(
                 if not is_last:
                     connection.fail(error, name)
                     break
-                logger.exception("%s: %s failed", connection, name)  # there is nobody to tell
+                # There is nobody to tell.
+                logger.exception("%s: %s failed", connection, name, extra=connection.log_fields)
         return event
 
     try:
@@ -95,4 +96,6 @@ async def run_observed(
                 observer.closed(connection)
             except Exception:
                 name = type(observer).__qualname__
-                logger.exception("%s: %s.closed() failed", connection, name)
+                logger.exception(
+                    "%s: %s.closed() failed", connection, name, extra=connection.log_fields
+                )

@@ -152,7 +152,10 @@ class AsyncSseConsumer(AsyncHttpConsumer):
                 await self.send_comment()
             except Exception as error:
                 # The next event fails the same way, and ends the connection.
-                logger.error("%s: a comment failed", self._connection, exc_info=error)
+                connection = self._connection
+                logger.error(
+                    "%s: a comment failed", connection, exc_info=error, extra=connection.log_fields
+                )
                 return
 
 

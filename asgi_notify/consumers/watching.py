@@ -163,16 +163,23 @@ class Notifications(AsyncConsumer):
         """Handle a message to the group: pass its ``data`` on to the client."""
         if "data" not in event:
             logger.error(
-                "a notification to %s has no 'data'; it was passed over", self.scope["path"]
-            )
+                "a notification to %s has no 'data'; it was passed over", self.scope["path"],
+                extra=self._log_fields(event),
+            )  # fmt: skip
             return
         try:
             text = self._frame(event) if self.speaks_protocol else self._text(event)
         except InvalidMessage as error:
             # The sender's mistake, which must not cost its readers their connections.
-            logger.error("a notification to %s was passed over: %s", self.scope["path"], error)
+            logger.error(
+                "a notification to %s was passed over: %s", self.scope["path"], error,
+                extra=self._log_fields(event),
+            )  # fmt: skip
             return
         await self._deliver(text, event)
+
+    def _log_fields(self, event: Message) -> dict[str, object]:
+        return {**self._connection.log_fields, "group": getattr(event, "group", None)}
 
     def _text(self, event: Message) -> str:
         data = event["data"]
