@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Awaitable
 from math import inf
 from typing import ClassVar
 
@@ -107,18 +108,15 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             if text is None:
                 raise BadFrame("bad_frame", "binary frames are not read here; send text")
             request = read(text)
-            await self._fulfil(request)
+            if request.type == "subscribe":
+                await self._subscribe(request)
+            elif request.type == "unsubscribe":
+                await self._unsubscribe(request)
+            elif request.type == "ping":
+                await self._send_frame(frames.pong(request.ref))
+            # A pong has done its work by being heard.
         except BadFrame as error:
             await self._send_frame(frames.error(error.code, str(error), error.ref, error.group))
-
-    async def _fulfil(self, request: Request) -> None:
-        if request.type == "subscribe":
-            await self._subscribe(request)
-        elif request.type == "unsubscribe":
-            await self._unsubscribe(request)
-        elif request.type == "ping":
-            await self._send_frame(frames.pong(request.ref))
-        # A pong has done its work by being heard.
 
     async def _subscribe(self, request: Request) -> None:
         group, since, ref = request.group, request.since, request.ref
@@ -191,8 +189,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         self._pinged_at = anyio.current_time()
         await self._send_frame(frames.ping())
 
-    async def _send_frame(self, frame: str) -> None:
-        await self._connection.send(asgi.send_text(frame))
+    def _send_frame(self, frame: str) -> Awaitable[None]:
+        return self._connection.send({"type": "websocket.send", "text": frame})
 
     def closing_events(self, error: Exception) -> list[Event]:
         frame = self._farewell(error)

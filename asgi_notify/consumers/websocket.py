@@ -43,7 +43,8 @@ class _Websocket(Consumer[Done], Generic[Done]):
     def websocket_receive(self, message: Event, /) -> Done:
         """Handle a frame from the client."""
         text, data = message.get("text"), message.get("bytes")
-        self._check_size(text, data)
+        if self.max_message_size is not None:
+            _require_size(text, data, self.max_message_size)
         if text is not None:
             return self.receive(text_data=text)
         return self.receive(bytes_data=data)
@@ -129,13 +130,6 @@ class _Websocket(Consumer[Done], Generic[Done]):
             reason: text for the client, of which a close frame holds 123 bytes.
         """
         return self._emit(asgi.close(1000 if code is None or code is True else code, reason))
-
-    def _check_size(self, text: str | None, data: bytes | None) -> None:
-        if self.max_message_size is None:
-            return
-        size = len(text.encode()) if text is not None else len(data or b"")
-        if size > self.max_message_size:
-            raise TooLarge(f"a message of {size} bytes; at most {self.max_message_size} are taken")
 
 
 class AsyncWebsocketConsumer(_Websocket[Awaitable[None]], AsyncConsumer):
@@ -232,6 +226,12 @@ class JsonWebsocketConsumer(WebsocketConsumer):
     def encode_json(cls, content: Any) -> str:
         """The text of a frame that holds the content."""
         return json.dumps(content)
+
+
+def _require_size(text: str | None, data: bytes | None, most: int) -> None:
+    size = len(text.encode()) if text is not None else len(data or b"")
+    if size > most:
+        raise TooLarge(f"a message of {size} bytes; at most {most} are taken")
 
 
 def _require_text(text: str | None) -> str:
