@@ -28,7 +28,7 @@ from typing import Self
 
 import pytest
 
-__all__ = ["HOST", "KINDS", "ROOT", "Exit", "Server", "ServerError", "is_answered"]
+__all__ = ["HOST", "KINDS", "ROOT", "Exit", "Server", "ServerError", "free_port", "is_answered"]
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where the processes run, so that ``tests.apps.raw:app`` and ``examples.x:app`` are found."""
@@ -90,7 +90,7 @@ class Server:
         options: tuple[str, ...] = (),
     ) -> None:
         self.kind = kind
-        self.port = _free_port()
+        self.port = free_port()
         self.http = f"http://{HOST}:{self.port}"
         self.ws = f"ws://{HOST}:{self.port}"
         words = _COMMANDS[kind].format(app=app, host=HOST, port=self.port).split()
@@ -174,7 +174,7 @@ class Server:
         self._output.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         port: int = listener.getsockname()[1]

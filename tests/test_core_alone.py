@@ -32,7 +32,12 @@ anyio.run(main)
 IMPORT_ALL = """
 import importlib, pkgutil, asgi_notify
 for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify."):
-    needing = "asgi_notify.cli", "asgi_notify.__main__", "asgi_notify.uvicorn"
+    needing = (
+        "asgi_notify.cli",
+        "asgi_notify.__main__",
+        "asgi_notify.uvicorn",
+        "asgi_notify.layers.valkey",
+    )
     if not module.name.startswith(needing):
         importlib.import_module(module.name)
         print(module.name)
@@ -89,7 +94,7 @@ def test_a_notification_arrives_with_anyio_alone(packages: Path) -> None:
     assert (result.stdout, result.stderr) == ("hello\n", "")
 
 
-def test_every_module_but_those_of_the_server_imports_with_anyio_alone(packages: Path) -> None:
+def test_every_module_without_an_extra_imports_with_anyio_alone(packages: Path) -> None:
     result = run(packages, IMPORT_ALL)
     assert result.stderr == ""
     assert "asgi_notify.app" in result.stdout.split()
@@ -99,3 +104,9 @@ def test_the_command_line_says_what_it_needs(packages: Path) -> None:
     result = run(packages, COMMAND_LINE)
     assert result.returncode == 1
     assert result.stderr.endswith("pip install 'asgi-notify[server]'\n")
+
+
+def test_the_engine_says_what_it_needs(packages: Path) -> None:
+    result = run(packages, "import asgi_notify.layers.valkey")
+    assert result.returncode == 1
+    assert result.stderr.endswith("pip install 'asgi-notify[valkey]'\n")

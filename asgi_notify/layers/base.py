@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
 
 from ..codec import FrozenMessage, encode, stamped
+from ..exceptions import InvalidChannelLayerError
 from ..names import handler_name, require_channel_name, require_group_name
 from ..positions import Position
 from ..types import Message
@@ -92,6 +93,15 @@ class BaseChannelLayer(ABC):
         self.expiry = positive("expiry", expiry)
         self.overflow = require_overflow(overflow)
         self.debug = debug
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make the layer that a URL describes; see `layer_from_url`.
+
+        Raises:
+            InvalidChannelLayerError: an option is not known, or its value makes no sense.
+        """
+        raise InvalidChannelLayerError(f"{cls.__name__} is made by its class, not by a URL")
 
     @property
     def least_capacity(self) -> int:

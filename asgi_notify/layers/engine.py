@@ -78,11 +78,14 @@ class Receiver(Protocol):
     def receive(self, topic: str, payload: bytes, position: Position | None) -> None:
         """Take a message of a topic that this process subscribes to. Never waits or fails."""
 
-    def went_down(self, reason: str) -> None:
-        """The engine cannot be reached; once for each time."""
+    def went_down(self, reason: str, part: str = "") -> None:
+        """The engine cannot be reached; once for each time.
 
-    def came_up(self) -> None:
-        """The engine can be reached again, and all subscriptions stand; some may be missed."""
+        An engine of several servers names the one as ``part``; see `Engine.part_of`.
+        """
+
+    def came_up(self, part: str = "") -> None:
+        """It can be reached again, and all subscriptions stand; messages may be missed."""
 
 
 class Engine(ABC):
@@ -118,6 +121,13 @@ class Engine(ABC):
     async def close(self) -> None:
         """Let go of the connection and of all tasks; doing it twice is doing it once."""
 
+    def part_of(self, name: str) -> str:
+        """Which part of the engine a topic, a group or a channel lives on; "" where it is one.
+
+        While that part is down, only what lives there fails.
+        """
+        return ""
+
     # Topics.
 
     @abstractmethod
@@ -146,7 +156,10 @@ class Engine(ABC):
 
     @abstractmethod
     async def subscribe(self, topics: Collection[str]) -> None:
-        """Have the receiver get what is published to these from now on, besides the others."""
+        """Have the receiver get what is published to these from now on, besides the others.
+
+        Where it raises or is cancelled, those that were not subscribed to before still are not.
+        """
 
     @abstractmethod
     async def unsubscribe(self, topics: Collection[str]) -> None:
@@ -165,7 +178,10 @@ class Engine(ABC):
 
     @abstractmethod
     async def tops(self, topics: Mapping[str, History]) -> dict[str, Position]:
-        """Where each of these topics stands. Asking keeps nothing in memory."""
+        """Where each of these topics stands. Asking keeps nothing in memory.
+
+        Topics of a part that cannot be reached are missing; if all are, it raises.
+        """
 
     # Presence.
 
@@ -185,15 +201,11 @@ class Engine(ABC):
         """Count a channel as present no more; its member is gone ``grace`` seconds later."""
 
     @abstractmethod
-    async def gone(self, grace: float, limit: int) -> list[Gone]:
-        """Take out members that are gone by now, of any group, each for one caller alone.
+    async def gone(self, groups: Collection[str], grace: float) -> list[Gone]:
+        """Take out the members of these groups that are gone by now: each is told to one caller.
 
         A channel whose lease ran out left at that moment, and its member ``grace`` seconds
         later.
-
-        Args:
-            grace: seconds that a member may be away.
-            limit: at most so many; ask again for more.
         """
 
     @abstractmethod
@@ -214,12 +226,17 @@ class Engine(ABC):
     async def pull(self, channel: str, hold: float) -> Held:
         """Wait for the next message of a channel, for no more than one reader at a time.
 
-        One that is not settled within ``hold`` seconds is given to another reader.
+        One that is not settled within ``hold`` seconds is given to another reader. Whoever
+        is cancelled has none.
         """
 
     @abstractmethod
     async def settle(self, channel: str, token: object) -> None:
         """Forget a message that was handled."""
+
+    @abstractmethod
+    async def release(self, channel: str, token: object) -> None:
+        """Give back a message that was not handled: the next reader gets it, before all others."""
 
     # All of it.
 

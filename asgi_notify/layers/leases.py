@@ -6,20 +6,21 @@ a member has left does not matter: the engine hands each departure to one of the
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from math import inf
 from typing import Any
 
 import anyio
 
 from ..exceptions import LayerUnavailable
 from .engine import Engine, Lease
-from .entries import JOIN, LEAVE
+from .entries import JOIN, LEAVE, followers_of
 from .hub import Hub
 
 __all__ = ["LEASE", "Leases"]
 
 LEASE = 30.0  # seconds; a process that died is present for no longer
-BATCH = 512  # leases, or departures, in one call of the engine
+BATCH = 512  # leases in one call of the engine
 SWEEP = 1.0  # seconds between two looks for those who are gone
 
 
@@ -59,6 +60,8 @@ class Leases:
         self._seconds = lease
         self._leases: dict[tuple[str, str], Lease] = {}
         self._left: deque[tuple[str, str, float]] = deque()
+        self._leaving: dict[str, float] = {}  # until when members of a group may be to be told
+        self._followed: set[str] = set()
         self._work = anyio.Event()
 
     async def enter(
@@ -86,8 +89,19 @@ class Leases:
             self._left.append((group, channel, self._clock()))
             self._work.set()
 
-    async def settle(self) -> None:
-        """Have the engine know of all who left here, and tell of all members that are gone."""
+    def follow(self, group: str) -> None:
+        """Look from now on who leaves a group, for as long as somebody here follows it."""
+        self._followed.add(group)
+
+    async def settle(self, *groups: str) -> None:
+        """Have the engine know of all who left here, and tell of the members that are gone.
+
+        That is of those of the groups given, of the groups that a channel of this process
+        left not long ago, and of those that are followed here.
+
+        Raises:
+            LayerUnavailable: the engine is away.
+        """
         while self._left:
             left = group, channel, at = self._left.popleft()
             try:
@@ -96,8 +110,23 @@ class Leases:
             except LayerUnavailable:
                 self._left.appendleft(left)
                 raise
-        while gone := await self._engine.gone(self._grace, BATCH):
-            for group, member, info in gone:
+            self._leaving[group] = at + self._grace
+        now = self._clock()
+        over = [group for group, until in self._leaving.items() if until <= now]
+        await self._tell_gone({*groups, *self._leaving, *self._still_followed()})
+        for group in over:
+            if self._leaving.get(group, inf) <= now:
+                del self._leaving[group]
+
+    def _still_followed(self) -> set[str]:
+        self._followed = {
+            group for group in self._followed if self._hub.has_members(followers_of(group))
+        }
+        return self._followed
+
+    async def _tell_gone(self, groups: Collection[str]) -> None:
+        if groups:
+            for group, member, info in await self._engine.gone(groups, self._grace):
                 await self._tell_of(LEAVE, group, member, info)
 
     async def present(self, group: str) -> dict[str, Mapping[str, Any] | None]:
@@ -111,6 +140,7 @@ class Leases:
         """Forget who is present here, and tell nothing of it."""
         self._leases.clear()
         self._left.clear()
+        self._leaving.clear()
 
     async def renew(self) -> None:
         """A task: renew the leases, again and again."""
@@ -124,6 +154,8 @@ class Leases:
                     if (lease.group, lease.channel) in self._leases
                 ]
                 await self._try(self._engine.renew, there, self._seconds)
+                # Those of a process that died are told of by one that is in the same group.
+                await self._try(self._tell_gone, {lease.group for lease in there})
 
     async def sweep(self) -> None:
         """A task: tell of those who are gone, now and then, and soon after somebody left."""

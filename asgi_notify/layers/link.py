@@ -20,22 +20,25 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from math import inf
 from typing import NamedTuple
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from ..codec import FrozenMessage, stamped
 from ..exceptions import LayerUnavailable
 from ..positions import Position
-from .background import Background
 from .engine import Engine, Read
 from .history import History
 from .hub import Hub, Late
 from .results import Joined, Replay
 from .resuming import joined, replay_from
 from .stream import GroupStream, Kept
+from .tasks import Background
 
 __all__ = ["Link", "LinkOptions", "State"]
 
@@ -101,7 +104,7 @@ class Link:
 
     Attributes:
         own_topic: what is published there comes to this process alone.
-        state: whether the engine can be reached.
+        state: whether the engine can be reached, all of it.
         gaps: how often a loss had to be told.
         undecodable: how many payloads were none of ours.
     """
@@ -125,12 +128,14 @@ class Link:
         self._unpack = unpack
         self._direct = direct
         self._options = options
-        self._background = Background()
+        self._life: Background | None = None
+        self._tasks: TaskGroup | None = None
         self._followed: dict[str, _Followed] = {}
         self._wanted: deque[str] = deque()  # to be subscribed to
         self._behind: set[str] = set()  # whose histories are to be read
         self._idle: set[str] = set()  # without members
         self._inbox: deque[tuple[str, FrozenMessage]] = deque()
+        self._down: dict[str, str] = {}  # why each part of the engine cannot be reached
         self._late: Late = ()
         self._in_turn = 0  # messages delivered since consumers had a turn
         self._work = anyio.Event()
@@ -142,27 +147,41 @@ class Link:
         Raises:
             LayerUnavailable: the engine could not be reached.
         """
-        await self._background.open()
+        alive = anyio.Event()
+        self._life = Background(partial(self._live, alive), "the link of a channel layer")
+        await alive.wait()
         try:
             await self.engine.open(self)
             await self.engine.subscribe([self.own_topic])
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self._background.close()
-                await self.engine.close()
+                await self.close()
             raise
-        self._background.start(self._serve)
-        self._background.start(self._deliver_late)
-        self._background.start(self._look_after)
+        for task in (self._serve, self._deliver_late, self._look_after):
+            self.start(task)
+
+    async def _live(self, alive: anyio.Event) -> None:
+        """Own the tasks of the link, whoever has opened it."""
+        async with anyio.create_task_group() as self._tasks:
+            alive.set()
+            await anyio.sleep_forever()
 
     def start(self, func: Callable[[], Awaitable[object]]) -> None:
-        """Run an async function for as long as the link is open."""
-        self._background.start(func)
+        """Run an async function for as long as the link is open; what it raises is logged."""
+        assert self._tasks is not None
+        self._tasks.start_soon(self._run, func)
+
+    async def _run(self, func: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await func()
+        except Exception:
+            logger.exception("a task of the channel layer failed")
 
     async def close(self) -> None:
         """Let go of the engine, and follow nothing any more."""
         with anyio.CancelScope(shield=True):
-            await self._background.close()
+            if self._life is not None:
+                await self._life.aclose()
             await self.engine.close()
         self._followed.clear()
 
@@ -320,17 +339,21 @@ class Link:
                 "version, with the same keys? Further ones are only counted", topic, error,
             )  # fmt: skip
 
-    def went_down(self, reason: str) -> None:
+    def went_down(self, reason: str, part: str = "") -> None:
         """Note that the engine cannot be reached; consumers stay, and get what they missed."""
+        self._down[part] = reason
         self.state = State(False, anyio.current_time(), reason)
         logger.error("the channel layer is cut off from other processes: %s", reason)
 
-    def came_up(self) -> None:
+    def came_up(self, part: str = "") -> None:
         """Note that the engine can be reached, and see what was missed."""
+        self._down.pop(part, None)
         seconds = anyio.current_time() - self.state.since
-        self.state = State(True, anyio.current_time())
+        reason = next(iter(self._down.values()), "")
+        self.state = State(not self._down, anyio.current_time(), reason)
         logger.warning("the channel layer reaches other processes again, after %.1f s", seconds)
-        self._behind.update(self._followed)
+        concerned = (group for group in self._followed if self.engine.part_of(group) == part)
+        self._behind.update(concerned)
         self._work.set()
 
     # The tasks.
@@ -370,8 +393,12 @@ class Link:
         self._work.set()
 
     async def _read_what_is_missing(self) -> None:
-        while self._behind and self.state.is_up:
-            groups = [self._behind.pop() for _ in range(min(BATCH, len(self._behind)))]
+        for _ in range(len(self._behind) // BATCH + 1):
+            down = {group for group in self._behind if self.engine.part_of(group) in self._down}
+            groups = list(islice(self._behind - down, BATCH))
+            if not groups:
+                return  # came_up() calls for the others
+            self._behind.difference_update(groups)
             try:
                 await self._doubt(groups)
                 for group in groups:
@@ -379,6 +406,8 @@ class Link:
             except LayerUnavailable:
                 self._behind.update(groups)
                 await anyio.sleep(self._options.timeout / 5)
+                self._work.set()
+                return
 
     async def _doubt(self, groups: Sequence[str]) -> None:
         """Find out which groups have missed something."""

@@ -3,9 +3,11 @@
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from ..codec import FrozenMessage
+from ..exceptions import ConfigurationError, InvalidChannelLayerError
 from ..positions import Position
 from .attendance import Attendance
 from .base import CAPACITY, EXPIRY, Present
@@ -17,6 +19,7 @@ from .overflow import Overflow
 from .presence import GRACE, Info, Presence
 from .results import Joined, Replay, Sent
 from .resuming import joined, replay_from
+from .urls import OPTIONS, read_options
 
 __all__ = ["InMemoryChannelLayer"]
 
@@ -65,6 +68,20 @@ class InMemoryChannelLayer(LocalChannelLayer):
             Presence(presence_grace, clock), self.hub, clock, self._is_at_home
         )
         self.hub.watcher = self._attendance
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        parts = urlsplit(url)
+        if parts.netloc or parts.path.strip("/"):
+            raise InvalidChannelLayerError(
+                f"{url!r} names a place, but {parts.scheme}:// lives in this process; "
+                f"leave {parts.netloc + parts.path!r} out"
+            )
+        options = read_options(repr(url), parts.query, {**OPTIONS, "history_groups": int})
+        try:
+            return cls(**options)
+        except ConfigurationError as error:
+            raise InvalidChannelLayerError(f"{url!r}: {error}") from error
 
     async def open(self) -> None:
         pass  # there is nothing to connect to

@@ -4,13 +4,11 @@ import importlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
-from ..exceptions import ConfigurationError, InvalidChannelLayerError
+from ..exceptions import InvalidChannelLayerError
 from ..settings import Settings
 from .base import BaseChannelLayer
-from .history import History
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
@@ -23,9 +21,13 @@ __all__ = [
 DEFAULT_CHANNEL_LAYER = "default"
 
 # Engines are named, not imported: each brings a client library of its own.
-ENGINES = {"memory": "asgi_notify.layers.memory:InMemoryChannelLayer"}
-
-_TRUE = {"1": True, "true": True, "0": False, "false": False}
+ENGINES = {
+    "memory": "asgi_notify.layers.memory:InMemoryChannelLayer",
+    **dict.fromkeys(
+        ("valkey", "valkeys", "redis", "rediss"),
+        "asgi_notify.layers.valkey_layer:ValkeyChannelLayer",
+    ),
+}
 
 
 def layer_from_url(url: str) -> BaseChannelLayer:
@@ -36,6 +38,10 @@ def layer_from_url(url: str) -> BaseChannelLayer:
     ``memory://?capacity=500&expiry=30&overflow=drop_oldest&debug=1``. Groups
     with a history are named by globs: ``history=user_*&history=order_*``, each
     of ``history_size`` messages for ``history_ttl`` seconds.
+
+    ``valkey://host:6379/0`` and ``redis://...`` are the layer of several processes, with the
+    same options and some more; see `ValkeyChannelLayer`. Its URL may hold a password, which
+    no error shows.
 
     Raises:
         InvalidChannelLayerError: the scheme or an option is not known, or an
@@ -50,69 +56,13 @@ def layer_from_url(url: str) -> BaseChannelLayer:
         # The rest of a URL may hold a password, which is not for a log.
         name = f"{parts.scheme}://" if parts.scheme else url
         raise InvalidChannelLayerError(f"no channel layer for {name!r}; known are {known}")
-    if parts.netloc or parts.path.strip("/"):
-        raise InvalidChannelLayerError(
-            f"{url!r} names a place, but {parts.scheme}:// lives in this process; "
-            f"leave {parts.netloc + parts.path!r} out"
-        )
-    options: dict[str, Any] = {}
-    globs: list[str] = []
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name == "history":
-            globs.append(text)
-            continue
-        if name not in _OPTIONS:
-            known = ", ".join(sorted({"history", *_OPTIONS}))
-            raise InvalidChannelLayerError(f"{url!r}: no option {name!r}; there are {known}")
-        options[name] = _read(url, name, text)
-    try:
-        if globs:
-            options["history"] = _histories(globs, options)
-        elif kept := [name for name in ("history_size", "history_ttl") if name in options]:
-            raise ConfigurationError(
-                f"{kept[0]} of which groups? add history=, such as history=user_*"
-            )
-        layer: BaseChannelLayer = _load(ENGINES[parts.scheme])(**options)
-    except InvalidChannelLayerError:
-        raise
-    except ConfigurationError as error:
-        raise InvalidChannelLayerError(f"{url!r}: {error}") from error
-    return layer
+    return _load(ENGINES[parts.scheme])(url)
 
 
-_OPTIONS: dict[str, Callable[[str], object]] = {
-    "capacity": int,
-    "expiry": float,
-    "overflow": str,
-    "debug": lambda text: _TRUE[text.lower()],
-    "history_size": int,
-    "history_ttl": float,
-    "history_groups": int,
-    "idempotency_window": float,
-    "presence_grace": float,
-}
-
-
-def _histories(globs: list[str], options: dict[str, Any]) -> dict[str, History]:
-    """What is kept of the groups of each glob; takes their size and time out of the options."""
-    if "" in globs:
-        raise ConfigurationError("history is a glob such as 'user_*', not ''")
-    given = {name: options.pop(f"history_{name}", None) for name in ("size", "ttl")}
-    history = History(**{name: value for name, value in given.items() if value is not None})
-    return dict.fromkeys(globs, history)
-
-
-def _read(url: str, name: str, text: str) -> object:
-    try:
-        return _OPTIONS[name](text)
-    except (ValueError, KeyError) as error:
-        raise InvalidChannelLayerError(f"{url!r}: {text!r} is no value for {name}") from error
-
-
-def _load(name: str) -> Callable[..., BaseChannelLayer]:
+def _load(name: str) -> Callable[[str], BaseChannelLayer]:
     module, _, attribute = name.partition(":")
-    found: Callable[..., BaseChannelLayer] = getattr(importlib.import_module(module), attribute)
-    return found
+    kind: type[BaseChannelLayer] = getattr(importlib.import_module(module), attribute)
+    return kind.from_url
 
 
 class ChannelLayerManager:

@@ -17,7 +17,7 @@ from ..positions import Position
 from ..sync import Home
 from ..types import Message
 from .base import CAPACITY, EXPIRY, Present
-from .engine import Engine
+from .engine import Engine, Held
 from .entries import followers_of
 from .history import History, is_transient
 from .idempotency import WINDOW
@@ -293,14 +293,11 @@ class EngineChannelLayer(LocalChannelLayer):
         self._settle()
         link = await self._linked()
         mailbox = self.hub.mailbox(channel)  # where what it gets as a member of groups waits
-        pulled: list[Message] = []
+        pulled: list[Held] = []
 
         async def pull() -> None:
-            held = await link.engine.pull(channel, HOLD)
-            with anyio.CancelScope(shield=True):
-                await link.engine.settle(channel, held.token)
-                pulled.append(_unpack(held.payload)[1])
-                waiting.cancel_scope.cancel()
+            pulled.append(await link.engine.pull(channel, HOLD))
+            waiting.cancel_scope.cancel()
 
         try:
             while (entry := mailbox.pop()) is None and not pulled:
@@ -308,9 +305,20 @@ class EngineChannelLayer(LocalChannelLayer):
                     waiting.start_soon(pull)
                     await mailbox.wait()
                     waiting.cancel_scope.cancel()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                for held in pulled:  # in the moment in which the reader was cancelled
+                    await link.engine.release(channel, held.token)
+            raise
         finally:
             self.hub.release(mailbox)
-        return pulled[0] if entry is None else entry.message
+        if entry is not None:
+            for held in pulled:
+                await link.engine.release(channel, held.token)
+            return entry.message
+        with anyio.CancelScope(shield=True):
+            await link.engine.settle(channel, pulled[0].token)
+        return _unpack(pulled[0].payload)[1]
 
     # Between processes.
 
@@ -372,7 +380,7 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _present(self, group: str) -> dict[str, Info]:
         await self._linked()
-        await self._tell_gone()  # who left here a moment ago is listed no more
+        await self._tell_gone(group)  # who left here a moment ago is listed no more
         assert self._leases is not None
         return dict(await self._leases.present(group))
 
@@ -384,20 +392,22 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _count(self, group: str) -> int:
         link = await self._linked()
-        await self._tell_gone()
+        await self._tell_gone(group)
         return await link.engine.count(group)
 
-    async def _tell_gone(self) -> None:
+    async def _tell_gone(self, group: str) -> None:
         assert self._leases is not None
-        await self._leases.settle()
+        await self._leases.settle(group)
 
     async def _presence_follow(self, group: str, channel: str) -> None:
         await self._there(self._follow, group, channel)
 
     async def _follow(self, group: str, channel: str) -> None:
         link = await self._linked()
-        await self._tell_gone()
+        await self._tell_gone(group)
         await link.join(followers_of(group), channel, None)
+        if self._leases is not None:
+            self._leases.follow(group)
 
     async def _presence_unfollow(self, group: str, channel: str) -> None:
         await self._run(self.hub.group_discard, followers_of(group), channel)

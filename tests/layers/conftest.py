@@ -1,14 +1,17 @@
 """The layers that the contract is tested with."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from itertools import count
 from typing import Any
 
 import pytest
 
 from asgi_notify.layers import BaseChannelLayer, History, InMemoryChannelLayer, Mailbox, Overflow
+from asgi_notify.layers.valkey_layer import ValkeyChannelLayer
+from tests.valkey_servers import TESTED, ValkeyServer, program
 
-from .double import DoubleLayer
+from .double import DoubleLayer, Settled
 from .tools import Clock
 
 MakeLayer = Callable[..., Awaitable[BaseChannelLayer]]
@@ -20,11 +23,39 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=[InMemoryChannelLayer, DoubleLayer])
-def engine(request: pytest.FixtureRequest) -> type[BaseChannelLayer]:
+class SettledValkeyLayer(Settled, ValkeyChannelLayer):
+    """A layer on a real server, each under a prefix of its own."""
+
+    url: str
+    prefixes = count()
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(f"{self.url}?prefix=contract{next(self.prefixes)}", **options)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, ValkeyServer]]:
+    """Real servers, by the name of their program, started when they are asked for."""
+    running: dict[str, ValkeyServer] = {}
+    yield running
+    for server in running.values():
+        server.__exit__(None, None, None)
+
+
+def valkey_layer(servers: dict[str, ValkeyServer], name: str) -> type[BaseChannelLayer]:
+    """The class of a layer on a server of that program."""
+    if name not in servers:
+        servers[name] = ValkeyServer(program(name)).__enter__()
+    return type("ValkeyLayer", (SettledValkeyLayer,), {"url": servers[name].url})
+
+
+@pytest.fixture(params=[InMemoryChannelLayer, DoubleLayer, *TESTED])
+def engine(
+    request: pytest.FixtureRequest, servers: dict[str, ValkeyServer]
+) -> type[BaseChannelLayer]:
     """The class of a layer; each one keeps the same contract."""
-    kind: type[BaseChannelLayer] = request.param
-    return kind
+    kind: type[BaseChannelLayer] | str = request.param
+    return valkey_layer(servers, kind) if isinstance(kind, str) else kind
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from anyio.lowlevel import checkpoint
 from asgi_notify.codec import FrozenMessage, encode
 from asgi_notify.exceptions import LayerUnavailable
 from asgi_notify.layers import History, Joined, Sent
-from asgi_notify.layers.background import Background
 from asgi_notify.layers.base import Present
 from asgi_notify.layers.engine import Engine, Gone, Held, Lease, Published, Read, Receiver
 from asgi_notify.layers.hub import Hub, Late
 from asgi_notify.layers.shared import EngineChannelLayer
+from asgi_notify.layers.tasks import Background
 from asgi_notify.positions import Position, epoch_of, new_epoch
 
 
@@ -77,7 +77,6 @@ class DoubleEngine(Engine):
         self.is_cut = False
         self.reconnects = 0
         self.receiver: Receiver | None = None
-        self._background = Background()
         self._arriving: deque[tuple[float, str, bytes, Position | None]] = deque()
         self._arrived = anyio.Event()
 
@@ -85,13 +84,12 @@ class DoubleEngine(Engine):
         await self._reach()
         self.receiver = receiver
         self.place.engines.append(self)
-        await self._background.open()
-        self._background.start(self._bring)
+        self._background = Background(self._bring, "a double")
 
     async def close(self) -> None:
         if self in self.place.engines:
             self.place.engines.remove(self)
-        await self._background.close()
+            await self._background.aclose()
 
     def cut(self) -> None:
         """Let nothing through any more."""
@@ -222,16 +220,16 @@ class DoubleEngine(Engine):
         if channel in self.place.presence.get(group, ()):
             self.place.depart(group, channel, self.place.clock() + grace)
 
-    async def gone(self, grace: float, limit: int) -> list[Gone]:
+    async def gone(self, groups: Collection[str], grace: float) -> list[Gone]:
         await self._reach()
         place, now = self.place, self.place.clock()
-        for group, there in list(place.presence.items()):
-            for channel, (over, _) in list(there.items()):
+        for group in groups:
+            for channel, (over, _) in list(place.presence.get(group, {}).items()):
                 if over <= now:
                     place.depart(group, channel, over + grace)
         told: list[Gone] = []
         for (group, member), (at, info) in list(place.leaving.items()):
-            if at <= now and len(told) < limit:
+            if at <= now and group in groups:
                 del place.leaving[group, member]
                 del place.members[group][member]
                 told.append(Gone(group, member, info))
@@ -281,6 +279,12 @@ class DoubleEngine(Engine):
         await self._reach()
         self.place.held.pop(token, None)
 
+    async def release(self, channel: str, token: object) -> None:
+        await self._reach()
+        held = self.place.held.pop(token, None)
+        if held is not None:
+            self._fresh(channel).appendleft(held[2:])
+
     async def forget(self) -> None:
         await self._reach()
         self.place.clear()
@@ -296,8 +300,10 @@ class Settled(EngineChannelLayer):
     the memory layer. What a layer on an engine really answers is tested by itself.
     """
 
-    def __init__(self, make_engine: Callable[[], Engine], **options: Any) -> None:
-        super().__init__(make_engine, **options)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("presence_lease", 1e6)  # renewed on the loop's clock, not the test's
+        options.pop("history_groups", None)  # of the memory layer alone
+        super().__init__(*args, **options)
         self.hub.deliver = self._deliver  # type: ignore[method-assign]  # to see what became of it
         self._delivered: dict[bytes, Sent] = {}  # by what was sent
         self._answers: dict[tuple[str, str], Sent] = {}
@@ -367,6 +373,4 @@ class DoubleLayer(Settled):
 
     def __init__(self, place: Place | None = None, **options: Any) -> None:
         self.place = place or Place(options.get("clock", time.monotonic))
-        options.pop("history_groups", None)  # a place keeps them all
-        options.setdefault("presence_lease", 1e9)  # renewed on the loop's clock, not the test's
         super().__init__(partial(DoubleEngine, self.place), **options)

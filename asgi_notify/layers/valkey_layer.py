@@ -1,0 +1,72 @@
+"""The channel layer of several processes, on a Valkey or Redis server, a cluster, or several."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from ..exceptions import ConfigurationError, InvalidChannelLayerError
+from .shared import EngineChannelLayer
+from .urls import OPTIONS, Options, read_options
+from .valkey import engine_from_url
+from .valkey_address import OPTIONS as ENGINE_OPTIONS
+
+__all__ = ["ValkeyChannelLayer"]
+
+_OPTIONS: Options = {
+    **OPTIONS,
+    "check_interval": float,
+    "max_message_size": int,
+    "presence_lease": float,
+    "release_delay": float,
+    "timeout": float,
+}
+
+
+class ValkeyChannelLayer(EngineChannelLayer):
+    """A channel layer that all processes share that name the same server.
+
+    ::
+
+        channel_layers.set("default", ValkeyChannelLayer("valkey://127.0.0.1:6379/0"))
+
+    The URL says where the server is: ``valkey://user:password@host:6379/0``, with TLS
+    ``valkeys://`` and ``tls_ca=file.pem``; ``redis://`` and ``rediss://`` are the same. Several
+    hosts, ``valkey://a,b:6380,c``, are servers that know nothing of each other, among which
+    the groups are spread; with ``cluster=1`` they are nodes of one cluster. Its query may have
+    ``prefix``, what all keys begin with (``asgi_notify``), ``probe_interval`` and ``timeout``.
+
+    Args:
+        url: where the server is.
+        clock: tells the time in seconds, for tests; None: the server's clock counts.
+        options: those of `EngineChannelLayer`.
+
+    Raises:
+        InvalidChannelLayerError: the URL or an option makes no sense.
+        MissingExtra: the ``valkey`` extra is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str = "valkey://127.0.0.1:6379/0",
+        *,
+        clock: Callable[[], float] | None = None,
+        **options: Any,
+    ) -> None:
+        make_engine = partial(engine_from_url, url, frozenset({"history", *_OPTIONS}), clock=clock)
+        make_engine()  # so that a wrong URL is refused here
+        if clock is not None:
+            options["clock"] = clock
+        super().__init__(make_engine, **options)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        parts = urlsplit(url)
+        name = f"{parts.scheme}://"
+        options = read_options(name, parts.query, _OPTIONS, frozenset(ENGINE_OPTIONS))
+        try:
+            return cls(url, **options)
+        except InvalidChannelLayerError:
+            raise
+        except ConfigurationError as error:
+            raise InvalidChannelLayerError(f"{name}: {error}") from error
