@@ -135,6 +135,12 @@ class Server:
         print(f"{self.kind} printed:\n{self.output}")  # pytest shows it where a test fails
         self._end()
 
+    def kill(self) -> None:
+        """End it at once, with no chance to say goodbye to anybody."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP)
+
     def stop(self) -> Exit:
         """Send SIGTERM and wait until the server is gone.
 

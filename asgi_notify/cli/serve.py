@@ -192,7 +192,8 @@ def _check(settings: Settings, workers: int) -> None:
     if workers > 1 and urlsplit(settings.layer).scheme == "memory":
         raise ConfigurationError(
             f"{workers} workers cannot share the layer memory://, which lives within one process, "
-            "so a notification would reach only some of the browsers; use --workers 1"
+            "so a notification would reach only some of the browsers; name a server that they "
+            "share, such as ASGI_NOTIFY_LAYER=valkey://127.0.0.1:6379, or use --workers 1"
         )
 
 

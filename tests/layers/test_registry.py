@@ -1,7 +1,6 @@
 """From a URL or an alias to a layer; each mistake is answered with the way out."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -134,7 +133,7 @@ def test_a_password_in_a_url_stays_out_of_the_error() -> None:
 
 
 def test_an_engines_own_error_about_a_layer_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make(**options: Any) -> BaseChannelLayer:
+    def make(url: str) -> BaseChannelLayer:
         raise InvalidChannelLayerError("no server at this place; start one")
 
     monkeypatch.setattr(registry, "_load", lambda name: make)
