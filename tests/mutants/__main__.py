@@ -138,6 +138,10 @@ def main() -> int:
     counts: Counter[str] = Counter()
     with copied() as copy:
         found = None if options.tests else reach(copy, TESTS, ALL_TESTS_LIMIT)
+        if options.tests:  # one that fails anyway would kill them all
+            outcome = run_tests(copy, options.tests, None, ALL_TESTS_LIMIT)
+            if outcome.failed or outcome.ended != "ok":
+                parser.error(f"without any mutant: {outcome.failed or outcome.ended}")
         for number, mutant in enumerate(chosen, 1):
             start = time.monotonic()
             reached = found.of(mutant.path, mutant.reached_by) if found is not None else None
