@@ -58,7 +58,6 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
 
     is_polling = False
     _has_answer = False  # and it is on its way
-    _is_announced = False  # the client of a stream was told where it stands
     _is_lost = False  # the client resumes from what is no position of ours
     _has_missed = False  # a message was lost to this poll; the next one gets it
     _brought: Position | None = None  # the last one that this poll brings
@@ -77,8 +76,8 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
     async def handle(self, body: bytes) -> None:
         self.is_polling = not _accepts_stream(self.scope)
         await super().handle(body)
-        if not (self.is_polling or self._is_announced or self._connection.is_closed):
-            await self._announce()  # connect() of a subclass has sent something first
+        if not (self.is_polling or self._connection.is_closed):
+            await self._announce()  # also where connect() of a subclass has sent something first
 
     def _find_position(self) -> None:
         if self.is_polling or self.last_event_id is None:
@@ -97,8 +96,7 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
 
     async def _open(self) -> None:
         if not self.is_polling:
-            await self._announce()
-            return
+            return  # it is announced, and that opens it
         self.start_soon(self._answer_after, self._timeout())
         if self._is_recovered is False:
             await self._answer()
@@ -107,7 +105,6 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
 
     async def _announce(self) -> None:
         """Tell the client at once where it stands, so that it can resume from there."""
-        self._is_announced = True
         position = _id(self._position)
         if self.speaks_protocol:
             await self.send_event(frames.welcome(self.channel_name), retry=self.retry)

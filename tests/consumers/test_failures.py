@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -421,6 +422,36 @@ async def test_an_error_of_receive_is_raised_as_it_is_and_ends_the_connection(
         await app(wire.scope, receive, wire.send)
     assert ends in ([], [1006])  # it may have failed before connect began
     assert_nothing_left(layer, "all")
+
+
+async def test_an_error_of_receive_ends_a_handler_at_once(layer: InMemoryChannelLayer) -> None:
+    ended: list[str] = []
+    begun = anyio.Event()
+
+    class Works(AsyncWebsocketConsumer):
+        leave_grace = math.inf  # a client that has left would be waited for; here the server is ill
+
+        async def connect(self) -> None:
+            try:
+                begun.set()
+                await anyio.sleep_forever()
+            finally:
+                ended.append("connect")
+
+        async def disconnect(self, code: int) -> None:
+            ended.append(f"disconnect {code}")
+
+    wire = Wire(CONNECT)
+
+    async def receive() -> Event:
+        if wire.received:
+            await begun.wait()
+            raise LookupError("from a middleware")
+        return await wire.receive()
+
+    with anyio.fail_after(5), pytest.raises(LookupError, match="from a middleware"):
+        await Works.as_asgi()(wire.scope, receive, wire.send)
+    assert ended == ["connect", "disconnect 1006"]
 
 
 async def test_a_send_that_fails_on_an_open_connection_is_logged_once(

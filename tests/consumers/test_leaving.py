@@ -215,7 +215,7 @@ async def test_the_reason_of_a_close_goes_to_the_client_and_to_the_handler(
 async def test_only_a_code_that_a_server_may_refuse_is_sent_again_as_another(
     code: int, tried: list[int], layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asgi_notify.consumers.outlet.NOTICE_TIMEOUT", 0.01)
+    monkeypatch.setattr("asgi_notify.consumers.connection.NOTICE_TIMEOUT", 0.01)
     codes, wire = list[int](), Wire(CONNECT, text("a"))
 
     class Closes(AsyncWebsocketConsumer):
@@ -292,6 +292,29 @@ async def test_a_server_that_says_only_by_an_oserror_that_the_client_is_gone_is_
         await wire.run(Talks.as_asgi(where="", gate=anyio.Event(), log=log))
     assert log == ["disconnect 1006"]
     assert caplog.records == []  # no handler was cut short
+
+
+async def test_a_close_that_comes_too_late_is_quiet(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, wire = list[str](), Wire(CONNECT, text("a"))
+
+    class Closes(Busy):
+        async def receive(
+            self, text_data: str | None = None, bytes_data: bytes | None = None
+        ) -> None:
+            await self.close(4000)
+            self.log.append("finished")
+
+    async def gone(event: Event) -> None:
+        if event["type"] == "websocket.close":
+            raise OSError("gone")
+
+    wire.on_send = gone
+    with anyio.fail_after(5):
+        await wire.run(Closes.as_asgi(where="", gate=anyio.Event(), log=log))
+    assert log == ["finished", "disconnect 4000"]
+    assert caplog.records == []
 
 
 async def test_sends_after_the_own_close_go_nowhere(layer: InMemoryChannelLayer) -> None:

@@ -105,6 +105,7 @@ async def test_who_accepts_a_stream_gets_an_event_for_each_notification(
         [(b"accept", b"text/event-stream;q=0.01, */*;q=0")],
         [(b"accept", b"text/html, text/event-stream , */*")],
         [(b"accept", b"text/html"), (b"accept", b"text/event-stream")],
+        [(b"accept", b"text/event-stream"), (b"accept", b"text/html")],
     ],
 )
 async def test_what_counts_as_accepting_a_stream(headers: list[tuple[bytes, bytes]]) -> None:
