@@ -478,6 +478,20 @@ def test_a_loop_that_was_closed_with_all_its_tasks_is_waited_for_no_more() -> No
                 result.result(timeout=10)
 
 
+def test_a_loop_that_stands_still_is_not_waited_for_in_its_own_thread() -> None:
+    loop = asyncio.new_event_loop()
+    home = loop.run_until_complete(make_home())
+
+    async def call() -> int:
+        return await home.call(int)
+
+    with pytest.raises(anyio.RunFinishedError):
+        home.wait_for(anyio.lowlevel.checkpoint)
+    with pytest.raises(anyio.RunFinishedError):
+        anyio.run(call)
+    loop.close()
+
+
 async def test_what_is_called_sees_the_callers_context() -> None:
     home = Home()
 
@@ -491,8 +505,11 @@ async def test_what_is_called_sees_the_callers_context() -> None:
 @pytest.mark.parametrize("other", ["asyncio", "trio"])
 async def test_a_context_of_another_loop_is_no_hindrance(other: str) -> None:
     home = Home()
-    async with other_loop(other) as call:
-        foreign = await call(contextvars.copy_context)
+
+    async def context() -> contextvars.Context:
+        return contextvars.copy_context()
+
+    foreign = await in_plain_thread(lambda: anyio.run(context, backend=other))
     there = await in_plain_thread(lambda: foreign.run(lambda: home.wait_for(make_home)))
     assert there == home
 

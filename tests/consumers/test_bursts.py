@@ -4,6 +4,7 @@
 ``group_send`` does. To keep up is to handle a message without waiting for anything.
 """
 
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -160,7 +161,9 @@ async def test_the_same_for_several_consumers_and_a_longer_burst(capacity: int) 
     got: list[int] = []
 
     async def burst(room: Room) -> None:
+        threads = set(threading.enumerate())
         await room.send(0, 4 * BURST)
+        assert set(threading.enumerate()) <= threads, "who waits here needs no thread for it"
         await until(lambda: len(got) == 3 * 4 * BURST)
         assert room.closes == [None] * 3
         assert room.most <= capacity + 1

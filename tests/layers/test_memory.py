@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from asgi_notify import AsyncWebsocketConsumer
 from asgi_notify.exceptions import LayerClosed, MisuseError
@@ -210,6 +211,25 @@ def test_a_channel_that_was_read_in_an_ended_loop_is_read_in_the_next(
     assert got == [number(1)]
 
 
+class Told:
+    """A reader that is told, and does nothing."""
+
+    def set(self) -> None:
+        pass
+
+
+async def hold_up(layer: InMemoryChannelLayer) -> None:
+    """Make a consumer that senders wait for after three messages, and that never reads."""
+    mailbox = await layer.attach()
+    await layer.group_add("held", mailbox.channel)
+    mailbox.watch(Told())
+
+
+async def burst(layer: InMemoryChannelLayer) -> None:
+    for n in range(layer.capacity + 1):
+        await layer.group_send("held", number(n))
+
+
 class Listening(AsyncWebsocketConsumer):
     """Waits for messages, as a real consumer does."""
 
@@ -233,9 +253,11 @@ def test_a_loop_that_left_its_tasks_behind_holds_up_nobody(
 
     async def begin() -> list[asyncio.Task[Any]]:
         app = Listening.as_asgi(channel_layer=layer)
-        tasks = [
+        await hold_up(layer)
+        tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(wire.run(app)),
             asyncio.create_task(layer.receive("work")),
+            asyncio.create_task(burst(layer)),
         ]
         await anyio.wait_all_tasks_blocked()
         assert (await layer.group_send("room", number(0))).reached == 1
@@ -246,8 +268,14 @@ def test_a_loop_that_left_its_tasks_behind_holds_up_nobody(
         with anyio.fail_after(5):
             for n in range(10):
                 assert await layer.group_send("room", number(n)) == Sent(0, 0)
-            await layer.send("work", number(1))
-            assert await layer.receive("work") == number(1)
+            gc.collect()  # by which Python ends what the loop left behind, where it was closed
+            assert not layer.hub.is_read
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(layer.receive, "work")
+                await anyio.wait_all_tasks_blocked()
+                assert layer.hub.is_read
+                await layer.send("work", number(1))
+            assert not layer.hub.is_read
             mailbox = await join(layer)
             assert (await layer.group_send("room", number(2))).reached == 1
             assert waiting(mailbox) == [number(2)]
@@ -255,13 +283,40 @@ def test_a_loop_that_left_its_tasks_behind_holds_up_nobody(
     left = loop.run_until_complete(begin())
     if closes:
         loop.close()
+        left.clear()
     anyio.run(go_on, backend=second)
-    gc.collect()
     if not closes:
         for task in left:
             task.cancel()
         loop.run_until_complete(asyncio.wait(left))
         loop.close()
+
+
+@pytest.mark.parametrize("other", BACKENDS)
+async def test_who_waits_for_a_consumer_in_another_loop_is_let_go_when_that_ends(
+    other: str,
+) -> None:
+    layer = InMemoryChannelLayer(capacity=2)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, other_loop(other) as call:
+            await call(hold_up, layer)
+            tasks.start_soon(burst, layer)
+            [mailbox] = layer.hub.attached
+            while not mailbox.is_late:
+                await checkpoint()
+    assert await layer.group_send("held", number(1)) == Sent(0, 0)
+
+
+@pytest.mark.parametrize("other", BACKENDS)
+async def test_who_closes_a_layer_is_let_go_when_the_consumers_loop_ends(other: str) -> None:
+    layer = InMemoryChannelLayer()
+    with anyio.fail_after(8):  # less than a close may take
+        async with anyio.create_task_group() as tasks, other_loop(other) as call:
+            mailbox = await call(join, layer)
+            tasks.start_soon(layer.close)
+            while mailbox.error is None:
+                await checkpoint()
+    assert await layer.group_send("room", number(1)) == Sent(0, 0)
 
 
 async def test_a_publisher_needs_no_loop_of_consumers() -> None:
