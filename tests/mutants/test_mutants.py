@@ -37,6 +37,7 @@ from tests.servers import ROOT
         ("x: 'A | B' = 1", ["x: 'A | B' = 2"]),
         ("def f(a: 'A' = 1) -> 'B': ...", ["def f(a: 'A' = 2) -> 'B': ..."]),
         ("__all__ = ['a']", []),
+        ("x = 'two words', 'more than two'", ["x = 'XXtwo words', 'more than two'"]),
         ("assert a == 1, 'words'", []),
         ("if TYPE_CHECKING: f(1)", []),
     ],

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,16 +45,23 @@ class Outcome:
 
 
 class Selected:
-    """Runs the tests that are named, the quickest first, and remembers what came of each."""
+    """Runs the tests that are named, the quickest first, and remembers what came of each.
+
+    The tests of a file stay together, as they may share a server.
+    """
 
     def __init__(self, outcome: Outcome, tests: dict[str, float] | None) -> None:
         self.outcome = outcome
         self.tests = tests
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if (tests := self.tests) is not None:
-            items[:] = [item for item in items if item.nodeid in tests]
-            items.sort(key=lambda item: tests[item.nodeid])
+        if (tests := self.tests) is None:
+            return
+        items[:] = [item for item in items if item.nodeid in tests]
+        of_file: defaultdict[str, float] = defaultdict(float)  # seconds
+        for item in items:
+            of_file[str(item.path)] += tests[item.nodeid]
+        items.sort(key=lambda item: (of_file[str(item.path)], str(item.path), tests[item.nodeid]))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
