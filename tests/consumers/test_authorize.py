@@ -136,10 +136,16 @@ async def test_authorize_refuses_with_anything_else(
 
 @pytest.mark.parametrize(("answer", "status"), [(None, 200), (True, 200), (False, 403), (0, 403)])
 async def test_join_is_held_to_the_same(
-    ask_join: Ask, answer: object, status: int, layer: InMemoryChannelLayer
+    ask_join: Ask,
+    answer: object,
+    status: int,
+    layer: InMemoryChannelLayer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert await ask_join(answering("join", answer)) == status
     assert_nothing_left(layer, "user_7")
+    warned = "a client was refused, since Own.join() returned 0" in caplog.text
+    assert warned is (answer == 0 and answer is not False)
 
 
 def failures(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -82,6 +82,17 @@ async def test_a_room_is_subscribed_from_the_start(layer: InMemoryChannelLayer) 
     assert_nothing_left(layer, "user_7")
 
 
+async def test_a_room_that_an_own_join_leaves_out_has_no_past_and_no_position() -> None:
+    class Elsewhere(NotificationConsumer):
+        async def join(self) -> None:
+            pass
+
+    async with Client(routed(Elsewhere), "/notifications/7/") as client:
+        await client.welcome()
+        subscribed = await client.expect("subscribed")
+        assert (subscribed["position"], subscribed["replayed"]) == (None, 0)
+
+
 async def test_a_group_in_the_query_is_subscribed_where_the_path_has_no_room(
     layer: InMemoryChannelLayer,
 ) -> None:
