@@ -75,7 +75,8 @@ class LocalChannelLayer(BaseChannelLayer):
         elif home.is_here:
             await self._drain()
         else:
-            await anyio.to_thread.run_sync(home.wait_for, self._drain)
+            with suppress(anyio.RunFinishedError):  # they ended with it
+                await anyio.to_thread.run_sync(home.wait_for, self._drain)
         await self._let_go()
 
     async def _let_go(self) -> None:

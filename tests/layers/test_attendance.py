@@ -240,25 +240,3 @@ def test_a_grace_that_makes_no_sense_is_refused(engine: type[BaseChannelLayer]) 
     make: Any = engine
     with pytest.raises(ConfigurationError, match="grace is a number of seconds"):
         make(presence_grace=-1)
-
-
-async def test_many_who_join_at_once_let_a_follower_read_meanwhile(
-    make_layer: MakeLayer, attach: Attach
-) -> None:
-    layer = await make_layer(capacity=5)
-    watching = await follow(layer, attach)
-    told: list[str] = []
-
-    async def reader() -> None:
-        while len(told) < 50:
-            told.append((await read(watching))["member"])
-
-    with anyio.fail_after(5):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(reader)
-            await anyio.wait_all_tasks_blocked()
-            for n in range(50):
-                await layer.group_add("room", "work", member=str(n))
-                assert watching.unread <= 6
-                await layer.group_discard("room", "work")
-    assert told == [str(n) for n in range(50)]

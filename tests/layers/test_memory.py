@@ -458,3 +458,24 @@ async def test_a_timer_that_rings_while_the_layer_is_flushed_does_nothing() -> N
     await layer.flush()
     attendance._ring()
     assert vars(attendance)["_alarm"] is None
+
+
+async def test_many_who_join_at_once_let_a_follower_read_meanwhile() -> None:
+    layer = InMemoryChannelLayer(capacity=5)
+    watching = await layer.attach()
+    await layer.presence_follow("room", watching.channel)
+    told: list[str] = []
+
+    async def reader() -> None:
+        while len(told) < 50:
+            told.append((await read(watching))["member"])
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader)
+            await anyio.wait_all_tasks_blocked()
+            for n in range(50):
+                await layer.group_add("room", f"work.{n}", member=str(n))
+                assert watching.unread <= 6
+    assert told == [str(n) for n in range(50)]
+    layer.detach(watching)
