@@ -12,7 +12,7 @@ from .asgi import header, json_response
 from .consumers.handlers import require_yes
 from .consumers.http import AsyncHttpConsumer
 from .consumers.rooms import captured_by_path, room_group
-from .consumers.watching import as_text
+from .consumers.subscriptions import as_text
 from .exceptions import (
     ClientError,
     ConfigurationError,

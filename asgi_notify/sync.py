@@ -22,7 +22,7 @@ from .asking import await_in_asyncio, call_in_asyncio, unless_cancelled
 from .exceptions import MisuseError
 from .settings import Settings
 
-__all__ = ["Home", "async_to_sync", "failure_of", "farewell_limiter", "handler_limiter"]
+__all__ = ["LoopRef", "async_to_sync", "disconnect_limiter", "failure_of", "handler_limiter"]
 
 EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
 
@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Home:
+class LoopRef:
     """One event loop, as other threads see it.
 
     A loop of asyncio's has ended when it is closed: one that only stopped may run on,
@@ -48,7 +48,7 @@ class Home:
         self._loop = native if isinstance(native, asyncio.AbstractEventLoop) else None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Home) and self._token.native_token is other._token.native_token
+        return isinstance(other, LoopRef) and self._token.native_token is other._token.native_token
 
     def __hash__(self) -> int:
         return id(self._token.native_token)
@@ -71,7 +71,7 @@ class Home:
         if self._process is not _process:
             return True
         if get_ident() == self._thread:
-            return not running_loop() or Home() != self
+            return not running_loop() or LoopRef() != self
         if self._loop is not None:
             return self._loop.is_closed()
         token: Any = self._token.native_token
@@ -283,7 +283,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
 
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_handler_limiter")
-_farewell_limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_farewell_limiter")
+_disconnect_limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_farewell_limiter")
 
 
 def handler_limiter() -> anyio.CapacityLimiter:
@@ -296,14 +296,14 @@ def handler_limiter() -> anyio.CapacityLimiter:
     return _limiter_in(_limiter)
 
 
-def farewell_limiter() -> anyio.CapacityLimiter:
+def disconnect_limiter() -> anyio.CapacityLimiter:
     """What bounds the threads in which disconnect events are handled, for the running loop.
 
     As many again as `handler_limiter` begins with, so that a connection ends
     however many handlers of others are stuck. There is a bound, since all
     clients may leave at once, and each handler may open a database connection.
     """
-    return _limiter_in(_farewell_limiter)
+    return _limiter_in(_disconnect_limiter)
 
 
 def _limiter_in(place: RunVar[anyio.CapacityLimiter]) -> anyio.CapacityLimiter:

@@ -25,7 +25,7 @@ import pytest
 from asgi_notify import sync
 from asgi_notify.exceptions import ConfigurationError, InvalidMessage, MisuseError
 from asgi_notify.layers import InMemoryChannelLayer
-from asgi_notify.sync import Home, async_to_sync, handler_limiter, running_loop
+from asgi_notify.sync import LoopRef, async_to_sync, handler_limiter, running_loop
 from tests.loops import other_loop
 
 pytestmark = pytest.mark.anyio
@@ -284,14 +284,14 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 async def test_what_a_forked_process_inherited_counts_as_over(forked: Callable[[], None]) -> None:
-    home = Home()
+    ref = LoopRef()
     other = await in_plain_thread(async_to_sync(thread_of_loop))
     forked()
-    assert not home.is_here
-    assert home.is_over
+    assert not ref.is_here
+    assert ref.is_over
     with pytest.raises(anyio.RunFinishedError):
-        await home.call(int)
-    assert Home().is_here
+        await ref.call(int)
+    assert LoopRef().is_here
     assert await in_plain_thread(async_to_sync(thread_of_loop)) != other
     assert sync._portal is not None
     await in_worker_thread(partial(sync._portal.call, sync._portal.stop))
@@ -315,11 +315,11 @@ async def test_the_loop_of_a_process_ends_with_it(
     monkeypatch.setattr("atexit.register", lambda func, *args: at_exit.append(partial(func, *args)))
     forked()
     before = threading.active_count()
-    home = await in_plain_thread(async_to_sync(make_home))
-    assert not home.is_over
+    ref = await in_plain_thread(async_to_sync(make_home))
+    assert not ref.is_over
     [stop] = at_exit
     await in_worker_thread(stop)
-    assert home.is_over
+    assert ref.is_over
     assert threading.active_count() <= before + 1, "anyio keeps the worker thread"
     forked()
     await in_worker_thread(stop)
@@ -328,53 +328,53 @@ async def test_the_loop_of_a_process_ends_with_it(
 # Homes.
 
 
-async def make_home() -> Home:
-    return Home()
+async def make_home() -> LoopRef:
+    return LoopRef()
 
 
 async def test_a_home_runs_what_another_thread_asks_for() -> None:
-    home = Home()
-    assert home.is_here
-    assert await in_plain_thread(lambda: home.is_here) is False
-    assert await in_plain_thread(lambda: home.wait_for(thread_of_loop)) == threading.get_ident()
+    ref = LoopRef()
+    assert ref.is_here
+    assert await in_plain_thread(lambda: ref.is_here) is False
+    assert await in_plain_thread(lambda: ref.wait_for(thread_of_loop)) == threading.get_ident()
     with pytest.raises(MisuseError, match=r"write `await add\(\.\.\.\)` here"):
-        home.wait_for(add, 1, second=2)
+        ref.wait_for(add, 1, second=2)
 
 
 async def test_homes_are_equal_when_their_loop_is() -> None:
-    assert Home() == Home()
-    assert hash(Home()) == hash(Home())
-    assert Home() != object()
+    assert LoopRef() == LoopRef()
+    assert hash(LoopRef()) == hash(LoopRef())
+    assert LoopRef() != object()
     async with other_loop() as call:
-        assert await call(Home) != Home()
+        assert await call(LoopRef) != LoopRef()
 
 
 @pytest.mark.parametrize("other", ["asyncio", "trio"])
 async def test_a_home_is_called_from_another_loop(other: str) -> None:
-    home = Home()
+    ref = LoopRef()
 
     async with other_loop(other) as call:
-        assert await call(home.call, threading.get_ident) == threading.get_ident()
+        assert await call(ref.call, threading.get_ident) == threading.get_ident()
 
 
 @pytest.mark.parametrize("other", ["asyncio", "trio"])
 async def test_a_home_is_over_when_its_loop_has_ended(other: str) -> None:
     async with other_loop(other) as call:
-        home = await call(Home)
-        assert not home.is_over
-        assert not await call(lambda: home.is_over)
-    assert home.is_over
+        ref = await call(LoopRef)
+        assert not ref.is_over
+        assert not await call(lambda: ref.is_over)
+    assert ref.is_over
     with pytest.raises(anyio.RunFinishedError):
-        await home.call(int)
-    assert not Home().is_over
+        await ref.call(int)
+    assert not LoopRef().is_over
 
 
 @pytest.mark.parametrize("other", ["asyncio", "trio"])
 async def test_whether_a_loop_is_over_is_known_while_it_is_busy(other: str) -> None:
-    home = Home()
+    ref = LoopRef()
 
     async def ask() -> bool:
-        return home.is_over
+        return ref.is_over
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(partial(anyio.run, ask, backend=other))
@@ -383,14 +383,14 @@ async def test_whether_a_loop_is_over_is_known_while_it_is_busy(other: str) -> N
 
 
 def test_a_home_is_over_in_the_same_thread_once_another_loop_runs() -> None:
-    async def is_over(home: Home) -> bool:
-        return home.is_over
+    async def is_over(ref: LoopRef) -> bool:
+        return ref.is_over
 
     for first in ("asyncio", "trio"):
         for second in ("asyncio", "trio"):
-            home = anyio.run(make_home, backend=first)
-            assert home.is_over
-            assert anyio.run(is_over, home, backend=second)
+            ref = anyio.run(make_home, backend=first)
+            assert ref.is_over
+            assert anyio.run(is_over, ref, backend=second)
 
 
 async def test_a_running_loop_is_noticed() -> None:
@@ -401,15 +401,15 @@ async def test_a_running_loop_is_noticed() -> None:
 # A loop that ends while threads wait for it.
 
 
-def hammer(home: Home, gone: list[str]) -> None:
+def hammer(ref: LoopRef, gone: list[str]) -> None:
     """Ask a loop for something again and again, until it says that it has ended."""
 
     async def call() -> int:
-        return await home.call(int)
+        return await ref.call(int)
 
     while True:
         try:
-            home.wait_for(anyio.lowlevel.checkpoint)
+            ref.wait_for(anyio.lowlevel.checkpoint)
             anyio.run(call)
         except anyio.RunFinishedError:
             gone.append("told")
@@ -419,12 +419,12 @@ def hammer(home: Home, gone: list[str]) -> None:
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_no_thread_waits_for_a_loop_that_has_ended(backend: str) -> None:
-    homes: list[Home] = []
+    homes: list[LoopRef] = []
     gone: list[str] = []
     threads: list[threading.Thread] = []
 
     async def life() -> None:
-        homes.append(Home())
+        homes.append(LoopRef())
         for _ in range(3):
             thread = threading.Thread(target=hammer, args=(homes[-1], gone), daemon=True)
             threads.append(thread)
@@ -447,8 +447,8 @@ def test_what_waits_in_a_loop_when_it_ends_is_told_so(backend: str) -> None:
         await anyio.sleep_forever()
 
     async def life() -> None:
-        home = Home()
-        results.append(pool.submit(lambda: home.wait_for(never)))
+        ref = LoopRef()
+        results.append(pool.submit(lambda: ref.wait_for(never)))
         while not waiting.is_set():
             await anyio.lowlevel.checkpoint()
 
@@ -461,14 +461,14 @@ def test_what_waits_in_a_loop_when_it_ends_is_told_so(backend: str) -> None:
 
 def test_a_loop_that_was_closed_with_all_its_tasks_is_waited_for_no_more() -> None:
     loop = asyncio.new_event_loop()
-    home = loop.run_until_complete(make_home())
+    ref = loop.run_until_complete(make_home())
 
     async def call_int() -> int:
-        return await home.call(int)
+        return await ref.call(int)
 
     with ThreadPoolExecutor(2) as pool:
         results: list[Future[Any]] = [
-            pool.submit(lambda: home.wait_for(anyio.lowlevel.checkpoint)),
+            pool.submit(lambda: ref.wait_for(anyio.lowlevel.checkpoint)),
             pool.submit(lambda: anyio.run(call_int)),
         ]
         time.sleep(0.01)  # so that they most likely wait; the result is the same where not
@@ -480,51 +480,51 @@ def test_a_loop_that_was_closed_with_all_its_tasks_is_waited_for_no_more() -> No
 
 def test_a_loop_that_stands_still_is_not_waited_for_in_its_own_thread() -> None:
     loop = asyncio.new_event_loop()
-    home = loop.run_until_complete(make_home())
+    ref = loop.run_until_complete(make_home())
 
     async def call() -> int:
-        return await home.call(int)
+        return await ref.call(int)
 
     with pytest.raises(anyio.RunFinishedError):
-        home.wait_for(anyio.lowlevel.checkpoint)
+        ref.wait_for(anyio.lowlevel.checkpoint)
     with pytest.raises(anyio.RunFinishedError):
         anyio.run(call)
     loop.close()
 
 
 async def test_what_is_called_sees_the_callers_context() -> None:
-    home = Home()
+    ref = LoopRef()
 
     def caller() -> str:
         colour.set("blue")
-        return home.wait_for(see_colour)
+        return ref.wait_for(see_colour)
 
     assert await in_plain_thread(caller) == "blue"
 
 
 @pytest.mark.parametrize("other", ["asyncio", "trio"])
 async def test_a_context_of_another_loop_is_no_hindrance(other: str) -> None:
-    home = Home()
+    ref = LoopRef()
 
     async def context() -> contextvars.Context:
         return contextvars.copy_context()
 
     foreign = await in_plain_thread(lambda: anyio.run(context, backend=other))
-    there = await in_plain_thread(lambda: foreign.run(lambda: home.wait_for(make_home)))
-    assert there == home
+    there = await in_plain_thread(lambda: foreign.run(lambda: ref.wait_for(make_home)))
+    assert there == ref
 
 
 async def test_an_error_in_a_home_is_raised_where_it_is_called_from() -> None:
-    home = Home()
+    ref = LoopRef()
 
     def fails() -> None:
         raise LookupError("lost")
 
     with pytest.raises(LookupError, match="lost"):
-        await in_plain_thread(lambda: home.wait_for(fail))
+        await in_plain_thread(lambda: ref.wait_for(fail))
     async with other_loop() as call:
         with pytest.raises(LookupError, match="lost"):
-            await call(home.call, fails)
+            await call(ref.call, fails)
 
 
 # The threads of synchronous handlers.
@@ -580,10 +580,10 @@ def run_script(source: str, timeout: float = 20) -> list[str]:
 def test_all_calls_of_a_script_share_one_loop_and_one_thread() -> None:
     assert run_script("""
         import threading
-        from asgi_notify.sync import Home, async_to_sync
+        from asgi_notify.sync import LoopRef, async_to_sync
 
         async def where():
-            return Home(), threading.get_ident()
+            return LoopRef(), threading.get_ident()
 
         assert threading.active_count() == 1
         calls = [async_to_sync(where)() for _ in range(100)]

@@ -14,11 +14,11 @@ import click
 
 from ..exceptions import MissingExtra
 from .door import Door
+from .measure import MIN_SIZE, Report, Tally, latencies_ms
 from .options import key_option
-from .tally import MIN_SIZE, Report, Tally, latencies_ms
 
 if TYPE_CHECKING:
-    from .crowd import Crowd
+    from .load import Crowd
 
 __all__ = ["bench"]
 
@@ -111,7 +111,7 @@ def bench(url: str, key: str | None, as_json: bool, **options: int | float) -> N
         )
     door = Door(url, key)
     try:
-        from .crowd import Crowd
+        from .load import Crowd
     except ImportError as error:
         raise click.ClickException(str(MissingExtra("bench", "server"))) from error
     # Says at once if there is no server, or if it wants another key.

@@ -16,7 +16,7 @@ from .backoff import Backoff
 from .conversation import Conversation
 from .errors import ServerUnavailable
 from .items import Status
-from .ledger import Ledger
+from .recovery import Recovery
 from .subscription import OnGap, Reader, Subscription
 from .wire import Target
 
@@ -93,7 +93,7 @@ class Client:
         self._tasks: TaskGroup | None = None
         self._is_closing = False
         self._ended = anyio.Event()
-        self._ledger = Ledger()
+        self._recovery = Recovery()
         self._conversation: Conversation | None = None
         self._error: Exception | None = None
 
@@ -134,7 +134,7 @@ class Client:
         if self._error is not None:
             reader.end(self._error)
         else:
-            frame = self._ledger.follow(reader)
+            frame = self._recovery.follow(reader)
             if self._conversation is not None:  # else the next one asks for it
                 self._conversation.post(frame)
         return Subscription(reader, self._leave, on_gap)
@@ -164,7 +164,7 @@ class Client:
         assert self._tasks is not None, "it was entered"
         tasks, self._tasks = self._tasks, None
         self._is_closing = True
-        for reader in self._ledger.followers:
+        for reader in self._recovery.followers:
             assert isinstance(reader, Reader)
             reader.close()
         if self._conversation is not None:
@@ -179,7 +179,7 @@ class Client:
 
     def _leave(self, reader: Reader) -> None:
         reader.close()
-        frame = self._ledger.leave(reader)
+        frame = self._recovery.leave(reader)
         if frame is not None and self._conversation is not None:
             self._conversation.post(frame)
 
@@ -213,7 +213,7 @@ class Client:
 
     async def _begin(self) -> Conversation:
         self._tell(Status("connecting"))
-        conversation = await Conversation.begin(self._target, self._ledger)
+        conversation = await Conversation.begin(self._target, self._recovery)
         try:
             self._tell(Status("open"))
         except BaseException:
@@ -237,7 +237,7 @@ class Client:
     def _fail(self, error: Exception) -> None:
         """There is no way on: each subscriber is told, and each that comes later."""
         self._error = error
-        readers = self._ledger.followers
+        readers = self._recovery.followers
         if not readers:
             logger.error("the client has given up: %s", error)
         for reader in readers:

@@ -9,7 +9,7 @@ import anyio
 
 from .errors import ServerUnavailable, WrongServer
 from .items import Frame, Gap, Notification, read_frame, seconds_of, text_of
-from .ledger import Delivery, Ledger
+from .recovery import Delivery, Recovery
 from .subscription import Reader
 from .wire import Target, Wire
 
@@ -32,11 +32,11 @@ class Conversation:
         ledger: what the client's subscribers are owed.
     """
 
-    def __init__(self, wire: Wire, welcome: Frame, ledger: Ledger) -> None:
+    def __init__(self, wire: Wire, welcome: Frame, recovery: Recovery) -> None:
         self.wire = wire
         self.retry_after: float | None = None
         """Seconds that the server asked for, before it closed."""
-        self._ledger = ledger
+        self._recovery = recovery
         self._ping_interval = seconds_of(welcome, "ping_interval")
         self._pong_timeout = seconds_of(welcome, "pong_timeout")
         self._outbox: deque[Frame] = deque()
@@ -44,7 +44,7 @@ class Conversation:
         self._is_held = False  # by a subscriber whose queue is full
 
     @classmethod
-    async def begin(cls, target: Target, ledger: Ledger) -> Self:
+    async def begin(cls, target: Target, recovery: Recovery) -> Self:
         """Connect, and wait for the server's welcome.
 
         Raises:
@@ -55,7 +55,7 @@ class Conversation:
         try:
             with anyio.fail_after(OPEN_TIMEOUT):
                 wire = await Wire.open(target)
-                return cls(wire, await _welcome(wire, target.url), ledger)
+                return cls(wire, await _welcome(wire, target.url), recovery)
         except BaseException as error:
             if wire is not None:
                 await wire.abort()
@@ -72,7 +72,7 @@ class Conversation:
 
     async def run(self) -> None:
         """Ask for what is missing, and take in what comes, until the connection ends."""
-        for frame in self._ledger.resume():
+        for frame in self._recovery.resume():
             self.post(frame)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write)
@@ -120,7 +120,7 @@ class Conversation:
         match frame:
             case None:
                 logger.warning("the server sent what cannot be read as a frame: %.100r", text)
-                for delivery in self._ledger.lose_sight():
+                for delivery in self._recovery.lose_sight():
                     await self._deliver(delivery)
             case {"type": "ping"}:
                 self.post({"type": "pong"})
@@ -133,13 +133,13 @@ class Conversation:
                 await self._hand_over(frame)
 
     async def _hand_over(self, frame: Frame) -> None:
-        deliveries, answers = self._ledger.take(frame)
+        deliveries, answers = self._recovery.take(frame)
         for answer in answers:
             self.post(answer)
         for delivery in deliveries:
             await self._deliver(delivery)
         if frame["type"] == "subscribed":
-            for follower in self._ledger.live(text_of(frame, "group")):
+            for follower in self._recovery.live(text_of(frame, "group")):
                 if isinstance(follower, Reader):
                     follower.settle()
         elif frame["type"] == "error" and not deliveries:

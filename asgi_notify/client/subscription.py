@@ -12,7 +12,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .items import Gap, Notification
-from .ledger import Follower
+from .recovery import Follower
 
 __all__ = ["OnGap", "Reader", "Subscription"]
 

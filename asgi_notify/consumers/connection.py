@@ -36,9 +36,9 @@ from ..layers.entries import Entry
 from ..layers.mailbox import Mailbox
 from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
-from .patrol import patrol_of
 from .state import ConnectionState
 from .stepping import handle_each
+from .watchdog import watchdog_of
 
 __all__ = ["Connection"]
 
@@ -79,10 +79,32 @@ class Connection:
     """
 
     __slots__ = (
-        "_begun_at", "_broken", "_by_steps", "_closing_events", "_depart", "_error", "_grace",
-        "_handle", "_handle_last", "_handling", "_has_failed", "_is_left", "_join", "_left",
-        "_parted", "_reading", "_send", "_send_timeout", "_tasks", "current", "is_over", "mailbox",
-        "scope", "sends_begun", "sends_ended", "state",
+        "_begun_at",
+        "_broken",
+        "_by_steps",
+        "_closing_events",
+        "_error",
+        "_grace",
+        "_handle",
+        "_handle_last",
+        "_handling",
+        "_has_failed",
+        "_is_left",
+        "_join",
+        "_leave_groups",
+        "_left",
+        "_parted",
+        "_reading",
+        "_send",
+        "_send_timeout",
+        "_tasks",
+        "current",
+        "is_over",
+        "mailbox",
+        "scope",
+        "sends_begun",
+        "sends_ended",
+        "state",
     )  # fmt: skip
 
     _tasks: TaskGroup
@@ -97,7 +119,7 @@ class Connection:
         handle: Callable[[Message], Coroutine[Any, Any, None] | None],
         closing_events: Callable[[Exception], Iterable[Event]],
         by_steps: bool,
-        depart: Callable[[], None],
+        leave_groups: Callable[[], None],
         grace: float,
         send_timeout: float,
         handle_last: Callable[[Event], Awaitable[None]],
@@ -113,7 +135,7 @@ class Connection:
         self._handle_last = handle_last
         self._closing_events = closing_events
         self._by_steps = by_steps
-        self._depart = depart
+        self._leave_groups = leave_groups
         self._grace = grace
         self._send_timeout = send_timeout
         self._handling = anyio.CancelScope()
@@ -176,20 +198,20 @@ class Connection:
         self.mailbox.on_close = self._handling.cancel
         is_limited = self.state.protocol.has_client and self.state.protocol.has_answers
         is_limited = is_limited and self._send_timeout < inf
-        patrol = patrol_of(self._send_timeout) if is_limited else None
-        if patrol is not None:
-            patrol.watch(self)
+        watchdog = watchdog_of(self._send_timeout) if is_limited else None
+        if watchdog is not None:
+            watchdog.watch(self)
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._read, receive)
             try:
                 error = await self._handle_until_over()
             finally:
-                if patrol is not None:
-                    patrol.leave(self)
+                if watchdog is not None:
+                    watchdog.leave(self)
                 with anyio.CancelScope(shield=True):
                     await self._see_off(CLOSE_TIMEOUT)
                     await self._say_goodbye()
-                self._depart()
+                self._leave_groups()
             self._tasks.cancel_scope.cancel()
         if self._broken is not None:
             raise self._broken
@@ -328,13 +350,13 @@ class Connection:
                 await handling
         except (Exception, CancelledError, SystemExit) as error:
             # A KeyboardInterrupt in the loop's thread may be that of whoever runs the server.
-            self._error = await self._verdict(error)
+            self._error = await self._outcome(error)
             if self._error is not None:
                 self.is_over = True
                 return
         self.current = ""
 
-    async def _verdict(self, error: Exception | CancelledError | SystemExit) -> Exception | None:
+    async def _outcome(self, error: Exception | CancelledError | SystemExit) -> Exception | None:
         """What a handler's error means: the one that ends the connection, or None."""
         if isinstance(error, AcceptConnection):
             await self.follow(self.send, accept())

@@ -14,7 +14,7 @@ from ..protocol import PROTOCOL, BadFrame, Request, frames, read
 from ..types import Event, Message, Receive, Scope
 from .handlers import awaitable
 from .rooms import room_group, since_of
-from .watching import Notifications, as_text
+from .subscriptions import Notifications, as_text
 from .websocket import AsyncWebsocketConsumer
 
 __all__ = ["NotificationConsumer", "Notifications", "as_text", "room_group"]

@@ -16,7 +16,7 @@ from ..protocol import PROTOCOL, frames
 from ..types import Event, Message, Scope
 from .rooms import since_of
 from .sse import AsyncSseConsumer
-from .watching import Notifications
+from .subscriptions import Notifications
 
 __all__ = ["NotificationHttpConsumer"]
 

@@ -30,7 +30,7 @@ from ..layers.entries import Entry
 from ..layers.mailbox import Mailbox
 from ..settings import Settings
 
-__all__ = ["Feed", "handle_each"]
+__all__ = ["HandlerSource", "handle_each"]
 
 STEPS = 16  # consumers in one callback; then the loop serves others
 TURN = 1000  # messages of one consumer, in one go
@@ -38,7 +38,7 @@ TURN = 1000  # messages of one consumer, in one go
 Handling = Coroutine[Any, Any, None]
 
 
-class Feed(Protocol):
+class HandlerSource(Protocol):
     """What a connection brings a consumer, as seen from here."""
 
     current: str
@@ -59,21 +59,21 @@ class Feed(Protocol):
         """Begin something and wait for its end, whatever it raises."""
 
 
-async def handle_each(feed: Feed, *, by_steps: bool) -> None:
+async def handle_each(source: HandlerSource, *, by_steps: bool) -> None:
     """Handle what comes into the mailbox, one after the other, until nothing more is to be.
 
     Args:
-        feed: what handles it.
+        source: what handles it.
         by_steps: whether handlers may be run from outside of the running task,
             where the event loop and the settings allow it.
     """
-    mailbox, handled = feed.mailbox, 0
+    mailbox, handled = source.mailbox, 0
     steps = _steps_of_loop() if by_steps else None
     try:
-        while not feed.is_over and mailbox.error is None:
+        while not source.is_over and mailbox.error is None:
             entry = mailbox.pop()
             if entry is not None:
-                await feed.follow(feed.begin, entry)
+                await source.follow(source.begin, entry)
                 handled += 1
                 if handled % TURN == 0:
                     mailbox.pause()
@@ -81,7 +81,7 @@ async def handle_each(feed: Feed, *, by_steps: bool) -> None:
             elif steps is None:
                 await mailbox.wait()
             else:
-                await _sleep(feed, steps)
+                await _sleep(source, steps)
     finally:
         mailbox.watch(None)  # no sender is to wait for a reader that has gone
 
@@ -122,10 +122,10 @@ class _Sleep(asyncio.Future[None]):
 
     context: Context
 
-    def __init__(self, feed: Feed, steps: _Steps) -> None:
+    def __init__(self, source: HandlerSource, steps: _Steps) -> None:
         super().__init__(loop=steps.loop)
-        self.feed = feed
-        self.mailbox = feed.mailbox
+        self.source = source
+        self.mailbox = source.mailbox
         self.is_due = False  # for a step
         self.steps = steps
         self.task: Any = asyncio.current_task()
@@ -165,21 +165,21 @@ class _Sleep(asyncio.Future[None]):
             _leave_task(loop, self.task)
 
     def _handle_waiting(self) -> None:
-        feed, mailbox = self.feed, self.mailbox
+        source, mailbox = self.source, self.mailbox
         for _ in range(TURN):
-            if feed.is_over or mailbox.error is not None:
+            if source.is_over or mailbox.error is not None:
                 break
             entry = mailbox.pop()
             if entry is None:
-                feed.current = ""
+                source.current = ""
                 mailbox.watch(self)
                 return
             try:
-                handling = feed.begin(entry)
+                handling = source.begin(entry)
                 if handling is None:
                     continue
                 try:
-                    self.begun = handling, _lay_down(handling.send(None))
+                    self.begun = handling, _unmark(handling.send(None))
                 except StopIteration:
                     continue  # the handler has ended
             except BaseException as error:
@@ -191,25 +191,25 @@ class _Sleep(asyncio.Future[None]):
             self.set_result(None)
 
 
-async def _sleep(feed: Feed, steps: _Steps) -> None:
+async def _sleep(source: HandlerSource, steps: _Steps) -> None:
     """Let steps be made until one needs the running task, and end what it has begun."""
-    sleep = _Sleep(feed, steps)
-    feed.mailbox.watch(sleep)
+    sleep = _Sleep(source, steps)
+    source.mailbox.watch(sleep)
     cancelled: asyncio.CancelledError | None = None
     try:
         await sleep
     except asyncio.CancelledError as error:
         cancelled = error
     if sleep.begun is not None:
-        await feed.follow(_go_on, *sleep.begun, cancelled)
+        await source.follow(_go_on, *sleep.begun, cancelled)
         return
     if sleep.error is not None:
-        await feed.follow(_fail, sleep.error)
+        await source.follow(_fail, sleep.error)
     if cancelled is not None:
         raise cancelled
 
 
-def _lay_down(awaited: Any) -> Any:
+def _unmark(awaited: Any) -> Any:
     # A future is marked from where it is awaited until a task has taken it, and
     # so cannot be awaited by others meanwhile: that is longer here than elsewhere.
     if asyncio.isfuture(awaited):

@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from ..beside_django import close_old_connections
 from ..exceptions import MisuseError
-from ..sync import Home, failure_of, farewell_limiter, handler_limiter
+from ..sync import LoopRef, disconnect_limiter, failure_of, handler_limiter
 from ..types import Event, Message, Receive
 from .base import Consumer
 
@@ -32,12 +32,12 @@ class SyncConsumer(Consumer[None]):
 
     _by_steps = False  # a thread is always waited for
 
-    _home: Home
+    _loop_ref: LoopRef
     _handler_thread: int | None = None  # while a handler runs
     _limiter: anyio.CapacityLimiter | None = None  # the handlers' one where None
 
     def wrap_receive(self, receive: Receive) -> Receive:
-        self._home = Home()
+        self._loop_ref = LoopRef()
         return super().wrap_receive(receive)
 
     async def dispatch(self, message: Message) -> None:
@@ -53,7 +53,7 @@ class SyncConsumer(Consumer[None]):
             # The handler's time begins when it does. So nothing bounds the wait for a thread
             # but the ends of the handlers before it, whose threads nothing can cut off either.
             with anyio.CancelScope(shield=True):
-                async with farewell_limiter():
+                async with disconnect_limiter():
                     self._limiter = anyio.CapacityLimiter(1)  # the thread that it has by now
                     await self._in_time(self.dispatch, event)
 
@@ -90,7 +90,7 @@ class SyncConsumer(Consumer[None]):
                 anyio.from_thread.check_cancelled()
                 anyio.from_thread.run(self._send_for_handler, event)
             else:
-                self._home.wait_for(self._connection.send, event)
+                self._loop_ref.wait_for(self._connection.send, event)
 
     async def _send_for_handler(self, event: Event) -> None:
         # A scope cancels the tasks that it has by then, and this one may be a moment late.

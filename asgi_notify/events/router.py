@@ -13,7 +13,7 @@ from ..exceptions import MisuseError, NoRouteFound, StopConsumer
 from ..layers.base import BaseChannelLayer
 from ..layers.registry import channel_layers
 from ..lifespan import serve_lifespan
-from ..sync import Home
+from ..sync import LoopRef
 from ..types import Message, Receive, Scope, Send
 from .consumer import EventConsumer
 from .message import AsyncMessage, SyncMessage
@@ -174,7 +174,7 @@ class _Thread(SyncConsumer):
         self.channel_layer = events.channel_layer
         self.channel_name = events.channel_name
         self._connection = events._connection
-        self._home = Home()
+        self._loop_ref = LoopRef()
         self._function = function
 
     def _handler(self, message: Message) -> Callable[[Message], None]:

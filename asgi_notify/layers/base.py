@@ -13,7 +13,7 @@ from ..positions import Position
 from ..types import Message
 from .idempotency import require_key
 from .mailbox import Mailbox
-from .options import ByName, positive
+from .options import PatternMap, positive
 from .overflow import Overflow, require_overflow
 from .presence import Info, require_info, require_member
 from .results import Joined, Replay, Sent
@@ -84,7 +84,7 @@ class BaseChannelLayer(ABC):
         debug: bool = False,
     ) -> None:
         self.capacity = positive("capacity", capacity)
-        self.channel_capacity = ByName(
+        self.channel_capacity = PatternMap(
             {
                 name: positive(f"channel_capacity[{name!r}]", value)
                 for name, value in (channel_capacity or {}).items()

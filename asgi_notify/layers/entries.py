@@ -17,11 +17,11 @@ __all__ = [
     "MAX_COUNTED",
     "OTHERS",
     "PRESENCE",
+    "CloseRequest",
     "Entry",
     "FromClient",
     "Gap",
     "Losses",
-    "Order",
     "Replayed",
     "followers_of",
     "is_of_history",
@@ -75,13 +75,13 @@ class Replayed(Entry):
     __slots__ = ()
 
 
-class Order(Entry):
+class CloseRequest(Entry):
     """Ends a connection. Takes no room, and is neither dropped nor too old, however much waits."""
 
     __slots__ = ()
 
     @classmethod
-    def of(cls, message: Message) -> "Order":
+    def of(cls, message: Message) -> "CloseRequest":
         """The entry for a message of type `CLOSE`."""
         return cls(sys.float_info.max, message)
 

@@ -12,7 +12,7 @@ from ..codec import FrozenMessage, stamped
 from ..positions import Position, epoch_of, new_epoch
 from ..types import Message
 from .entries import CLOSE, PRESENCE
-from .options import ByName, positive, whole
+from .options import PatternMap, positive, whole
 from .results import Replay
 
 __all__ = ["MAX_GROUPS", "Histories", "History", "is_transient"]
@@ -97,10 +97,11 @@ class Histories:
         self.evicted = 0
         self._max_groups = whole("history_groups", max_groups)
         self._clock = clock
-        self._shelves = {name: _Shelf(history) for name, history in limits.items()}
+        self._retentions = {name: _Retention(history) for name, history in limits.items()}
         # Most groups without history are sent to many times; a pattern costs more to ask.
-        ask: Callable[[str], _Shelf | None] = lru_cache(max_groups)(ByName(self._shelves).get)
-        self.keeps = ask if limits else _no_shelf
+        find = PatternMap(self._retentions).get
+        ask: Callable[[str], _Retention | None] = lru_cache(max_groups)(find)
+        self.keeps = ask if limits else _no_retention
         self._records: OrderedDict[str, _Record] = OrderedDict()  # the least recently used first
         self._epoch = new_epoch()  # of the groups that begin now
         self._look_at = inf
@@ -124,7 +125,7 @@ class Histories:
             return message
         now = self._clock()
         if not record.held:
-            due = record.shelf.put(record, now)
+            due = record.retention.put(record, now)
             self._look_at = min(self._look_at, due)
         kept = record.append(message, now)
         if now >= self._look_at:
@@ -166,8 +167,8 @@ class Histories:
     def clear(self) -> None:
         """Forget all groups; whatever is sent next begins a new history."""
         self._records.clear()
-        for shelf in self._shelves.values():
-            shelf.waiting.clear()
+        for retention in self._retentions.values():
+            retention.waiting.clear()
         self._look_at = inf
         self._epoch = new_epoch()
 
@@ -178,30 +179,30 @@ class Histories:
         return record
 
     def _begin(self, group: str) -> "_Record | None":
-        shelf = self.keeps(group)
-        if shelf is None:
+        retention = self.keeps(group)
+        if retention is None:
             return None
         if len(self._records) >= self._max_groups:
             self._evict()
-        record = self._records[group] = _Record(group, epoch_of(self._epoch, group), shelf)
+        record = self._records[group] = _Record(group, epoch_of(self._epoch, group), retention)
         return record
 
     def _evict(self) -> None:
         _, record = self._records.popitem(last=False)
-        record.shelf.waiting.pop(record, None)
+        record.retention.waiting.pop(record, None)
         self.evicted += 1
         if record.epoch == epoch_of(self._epoch, record.group):
             self._epoch = new_epoch()  # or the group would begin again where it began
 
     def _look(self, now: float) -> None:
         """Let a few groups let go of what has expired, those that wait the longest."""
-        shelves = self._shelves.values()
-        for shelf in shelves:
-            shelf.look(now)
-        self._look_at = min(shelf.due for shelf in shelves)
+        retentions = self._retentions.values()
+        for retention in retentions:
+            retention.look(now)
+        self._look_at = min(retention.due for retention in retentions)
 
 
-class _Shelf:
+class _Retention:
     """The groups that share one `History`.
 
     Those with messages wait to be looked at, each until its own due time; all
@@ -235,18 +236,18 @@ class _Shelf:
                 self.put(record, now)
 
 
-_no_shelf: Callable[[str], _Shelf | None] = dict[str, _Shelf]().get
+_no_retention: Callable[[str], _Retention | None] = dict[str, _Retention]().get
 
 
 class _Record:
     """One group's messages, as a ring of at most ``size``, where each offset has its place."""
 
-    __slots__ = ("_base", "_ring", "epoch", "first", "group", "shelf", "top")
+    __slots__ = ("_base", "_ring", "epoch", "first", "group", "retention", "top")
 
-    def __init__(self, group: str, epoch: str, shelf: _Shelf) -> None:
+    def __init__(self, group: str, epoch: str, retention: _Retention) -> None:
         self.group = group
         self.epoch = epoch
-        self.shelf = shelf
+        self.retention = retention
         self.top = 0  # the offset of the newest message there ever was
         self.first = 1  # of the oldest that is held; behind the top where none is
         self._base = 1  # of the one that is, or was, at the beginning of the ring
@@ -264,10 +265,10 @@ class _Record:
         kept = stamped(message, self.group, Position(self.epoch, self.top))
         place = self._place(self.top)
         if place == len(self._ring):
-            self._ring.append((now + self.shelf.ttl, kept))
+            self._ring.append((now + self.retention.ttl, kept))
         else:
-            self._ring[place] = (now + self.shelf.ttl, kept)
-        self.first = max(self.first, self.top - self.shelf.size + 1)
+            self._ring[place] = (now + self.retention.ttl, kept)
+        self.first = max(self.first, self.top - self.retention.size + 1)
         return kept
 
     def after(self, offset: int, limit: int | None) -> list[FrozenMessage]:
@@ -287,7 +288,7 @@ class _Record:
         self._base = self.top + 1
 
     def _place(self, offset: int) -> int:
-        return (offset - self._base) % self.shelf.size
+        return (offset - self._base) % self.retention.size
 
 
 _GONE = (inf, FrozenMessage())  # in the place of a message that has expired

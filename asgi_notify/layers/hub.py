@@ -13,12 +13,12 @@ from ..exceptions import ChannelFull, LayerClosed
 from ..names import require_channel_name
 from ..positions import Position
 from ..types import Message
-from .entries import CLOSE, Entry, Losses, Order, Replayed
+from .entries import CLOSE, CloseRequest, Entry, Losses, Replayed
 from .mailbox import Mailbox
 from .overflow import Overflow
 from .results import Sent
 
-__all__ = ["Hub", "Late", "Watcher"]
+__all__ = ["Hub", "Lagging", "Watcher"]
 
 _FLUSHED = "the layer was flushed; come back"
 
@@ -31,7 +31,7 @@ _sent = partial(tuple.__new__, Sent)
 SWEEP_AT = 1000  # mailboxes without a consumer before the first look for forgotten ones
 
 
-Late = Sequence[Mailbox]
+Lagging = Sequence[Mailbox]
 """Those that a sender is to let catch up."""
 
 
@@ -159,7 +159,7 @@ class Hub:
         """The message as it waits in mailboxes, from now on."""
         return _entry((self._clock() + self._expiry, message))
 
-    def send(self, channel: str, message: Message) -> Late:
+    def send(self, channel: str, message: Message) -> Lagging:
         """Put a message into one mailbox; one to a consumer that has left is counted as lost.
 
         Raises:
@@ -171,7 +171,7 @@ class Hub:
             return ()
         mailbox = self.mailbox(channel)
         if message["type"] == CLOSE:
-            taken: bool | None = mailbox.order(Order.of(message))
+            taken: bool | None = mailbox.order(CloseRequest.of(message))
         else:
             taken = mailbox.offer(self.entry(message))
         if taken is False:
@@ -242,10 +242,10 @@ class Hub:
         """The mailboxes in a group, here in this process."""
         return self._groups.get(group, ())
 
-    def deliver(self, group: str, message: FrozenMessage) -> tuple[Sent, Late]:
+    def deliver(self, group: str, message: FrozenMessage) -> tuple[Sent, Lagging]:
         """Put a message into every member's mailbox; all of them share one entry."""
         if message["type"] == CLOSE:
-            return self._order(group, Order.of(message)), ()
+            return self._order(group, CloseRequest.of(message)), ()
         return self._spread(group, message)
 
     def owed(self, group: str, channel: str) -> Position | None:
@@ -273,19 +273,19 @@ class Hub:
     def _spread(self, group: str, message: FrozenMessage) -> tuple[Sent, list[Mailbox]]:
         entry = self.entry(message)
         reached = dropped = 0
-        late: list[Mailbox] = []
+        lagging: list[Mailbox] = []
         for mailbox in self._groups.get(group, ()):
             taken = mailbox.offer(entry)
             if taken:
                 reached += 1
             elif taken is None:
                 reached += 1
-                late.append(mailbox)
+                lagging.append(mailbox)
             else:
                 dropped += 1
-        return _sent((reached, dropped, message.position)), late
+        return _sent((reached, dropped, message.position)), lagging
 
-    def _order(self, group: str, entry: Order) -> Sent:
+    def _order(self, group: str, entry: CloseRequest) -> Sent:
         taken = [mailbox.order(entry) for mailbox in self.members(group)]
         return Sent(sum(taken), len(taken) - sum(taken))
 

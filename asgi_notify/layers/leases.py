@@ -75,6 +75,7 @@ class Leases:
         if not self._hub.has_member(group, channel):
             return  # its consumer has left
         who = channel if member is None else member
+        await self._report_left()  # or it might be taken for one that changed its member
         lease = Lease(group, channel, who, None if info is None else self._encode(info))
         self._leases[group, channel] = lease
         is_new = await self._engine.enter(lease, self._seconds)
@@ -102,6 +103,15 @@ class Leases:
         Raises:
             LayerUnavailable: the engine is away.
         """
+        await self._report_left()
+        now = self._clock()
+        over = [group for group, until in self._leaving.items() if until <= now]
+        await self._tell_gone({*groups, *self._leaving, *self._still_followed()})
+        for group in over:
+            if self._leaving.get(group, inf) <= now:
+                del self._leaving[group]
+
+    async def _report_left(self) -> None:
         while self._left:
             left = group, channel, at = self._left.popleft()
             try:
@@ -111,12 +121,6 @@ class Leases:
                 self._left.appendleft(left)
                 raise
             self._leaving[group] = at + self._grace
-        now = self._clock()
-        over = [group for group, until in self._leaving.items() if until <= now]
-        await self._tell_gone({*groups, *self._leaving, *self._still_followed()})
-        for group in over:
-            if self._leaving.get(group, inf) <= now:
-                del self._leaving[group]
 
     def _still_followed(self) -> set[str]:
         self._followed = {

@@ -34,7 +34,7 @@ from ..exceptions import LayerUnavailable
 from ..positions import Position
 from .engine import Engine, Read
 from .history import History
-from .hub import Hub, Late
+from .hub import Hub, Lagging
 from .results import Joined, Replay
 from .resuming import joined, replay_from
 from .stream import GroupStream, Kept
@@ -136,7 +136,7 @@ class Link:
         self._idle: set[str] = set()  # without members
         self._inbox: deque[tuple[str, FrozenMessage]] = deque()
         self._down: dict[str, str] = {}  # why each part of the engine cannot be reached
-        self._late: Late = ()
+        self._lagging: Lagging = ()
         self._in_turn = 0  # messages delivered since consumers had a turn
         self._work = anyio.Event()
         self._arrived = anyio.Event()
@@ -157,7 +157,7 @@ class Link:
             with anyio.CancelScope(shield=True):
                 await self.close()
             raise
-        for task in (self._serve, self._deliver_late, self._look_after):
+        for task in (self._serve, self._deliver_lagging, self._look_after):
             self.start(task)
 
     async def _live(self, alive: anyio.Event) -> None:
@@ -193,7 +193,7 @@ class Link:
     @property
     def is_behind(self) -> bool:
         """Whether messages that came wait for readers that had no turn yet."""
-        return bool(self._inbox or self._late)
+        return bool(self._inbox or self._lagging)
 
     async def history(
         self, group: str, keep: History, since: Position | None, limit: int | None
@@ -301,7 +301,7 @@ class Link:
             self._direct(topic, message)
             return
         message = stamped(message, topic, position)
-        if self._in_turn < self._options.turn and not (self._inbox or self._late):
+        if self._in_turn < self._options.turn and not (self._inbox or self._lagging):
             self._take(topic, message)
         elif len(self._inbox) < MAX_INBOX:
             self._inbox.append((topic, message))
@@ -326,9 +326,9 @@ class Link:
     def _hand_out(self, group: str, messages: Sequence[FrozenMessage]) -> None:
         self._in_turn += len(messages)
         for message in messages:
-            late = self._hub.deliver(group, message)[1]
-            if late:
-                self._late = [*self._late, *late]
+            lagging = self._hub.deliver(group, message)[1]
+            if lagging:
+                self._lagging = [*self._lagging, *lagging]
                 self._arrived.set()
 
     def _refuse(self, topic: str, error: Exception) -> None:
@@ -443,18 +443,18 @@ class Link:
                 found.append(stamped(message, group, Position(read.top.epoch, offset)))
         return found
 
-    async def _deliver_late(self) -> None:
+    async def _deliver_lagging(self) -> None:
         """Deliver what had to wait for readers that had no turn yet."""
         while True:
             await self._arrived.wait()
             self._arrived = anyio.Event()
-            while self._late or self._inbox:
+            while self._lagging or self._inbox:
                 await cancel_shielded_checkpoint()
                 self._in_turn = 0
-                late, self._late = self._late, ()
-                for mailbox in late:
+                lagging, self._lagging = self._lagging, ()
+                for mailbox in lagging:
                     await mailbox.catch_up()
-                while self._inbox and not self._late and self._in_turn < self._options.turn:
+                while self._inbox and not self._lagging and self._in_turn < self._options.turn:
                     self._take(*self._inbox.popleft())
 
     async def _look_after(self) -> None:

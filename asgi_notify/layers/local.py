@@ -13,10 +13,10 @@ import anyio.to_thread
 
 from ..codec import FrozenMessage
 from ..exceptions import LayerClosed, MisuseError
-from ..sync import Home
+from ..sync import LoopRef
 from ..types import Message
 from .base import CAPACITY, EXPIRY, BaseChannelLayer
-from .hub import Hub, Late
+from .hub import Hub, Lagging
 from .mailbox import Mailbox
 from .overflow import Overflow
 
@@ -64,19 +64,19 @@ class LocalChannelLayer(BaseChannelLayer):
             debug=debug,
         )
         self.hub = Hub(self.get_capacity, self.expiry, clock)
-        self._home: Home | None = None
-        self._homeless = Lock()  # held by whoever uses the hub while no loop has it
+        self._loop_ref: LoopRef | None = None
+        self._without_loop = Lock()  # held by whoever uses the hub while no loop has it
         self._closing: anyio.Event | None = None
 
     async def close(self) -> None:
-        home = self._home
-        if home is None or home.is_over:
+        ref = self._loop_ref
+        if ref is None or ref.is_over:
             await self._run(self._forget_consumers)
-        elif home.is_here:
+        elif ref.is_here:
             await self._drain()
         else:
             with suppress(anyio.RunFinishedError):  # they ended with it
-                await anyio.to_thread.run_sync(home.wait_for, self._drain)
+                await anyio.to_thread.run_sync(ref.wait_for, self._drain)
         await self._let_go()
 
     async def _let_go(self) -> None:
@@ -132,51 +132,51 @@ class LocalChannelLayer(BaseChannelLayer):
             self.hub.release(mailbox)
         return entry.message
 
-    async def _let_catch_up(self, late: Late) -> None:
+    async def _let_catch_up(self, lagging: Lagging) -> None:
         """Wait while consumers that were woken have had no turn: then a burst loses nothing."""
-        home = self._home
-        if not late or home is None:
+        ref = self._loop_ref
+        if not lagging or ref is None:
             return
-        if home == Home():
-            await _catch_up(late)
+        if ref == LoopRef():
+            await _catch_up(lagging)
             return
         with suppress(anyio.RunFinishedError):  # those in it are late no more
-            await anyio.to_thread.run_sync(home.wait_for, _catch_up, late)
+            await anyio.to_thread.run_sync(ref.wait_for, _catch_up, lagging)
 
     async def _run(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a step of the hub: in the loop of the consumers or, where there is none, here."""
         while True:
-            home = self._home
-            if home is not None:
-                if home.is_here:
+            ref = self._loop_ref
+            if ref is not None:
+                if ref.is_here:
                     return func(*args, **kwargs)
                 try:
-                    return await home.call(func, *args, **kwargs)
+                    return await ref.call(func, *args, **kwargs)
                 except anyio.RunFinishedError:
                     pass
-            with self._homeless:
-                if self._home == home:
-                    if home is not None:
+            with self._without_loop:
+                if self._loop_ref == ref:
+                    if ref is not None:
                         self._forget_consumers()
                     return func(*args, **kwargs)
             # Meanwhile a loop has taken it.
 
-    def _is_at_home(self) -> bool:
-        return self._home is not None and self._home.is_here and not self._home.is_over
+    def _is_in_loop(self) -> bool:
+        return self._loop_ref is not None and self._loop_ref.is_here and not self._loop_ref.is_over
 
     def _settle(self) -> None:
         """Make the running loop the consumers' one, or say why that cannot be."""
-        here = Home()
-        if here == self._home:
+        here = LoopRef()
+        if here == self._loop_ref:
             return
-        if self._home is not None and self.hub.is_read and not self._home.is_over:
+        if self._loop_ref is not None and self.hub.is_read and not self._loop_ref.is_over:
             raise MisuseError(
                 "this layer's consumers run in another event loop; give each loop its own "
                 "InMemoryChannelLayer, or share one through a server such as Valkey"
             )
-        with self._homeless:  # whoever uses the hub without a loop ends first
+        with self._without_loop:  # whoever uses the hub without a loop ends first
             self._forget_consumers()
-            self._home = here
+            self._loop_ref = here
         self._loop_begins()
 
     def _loop_begins(self) -> None:
@@ -189,7 +189,7 @@ class LocalChannelLayer(BaseChannelLayer):
         """Let go of what an event loop left behind when it ended."""
         self.hub.abandon()
         self._loop_is_over()
-        self._home = None
+        self._loop_ref = None
 
     def statistics(self) -> dict[str, Any]:
         return {
@@ -199,6 +199,6 @@ class LocalChannelLayer(BaseChannelLayer):
         }
 
 
-async def _catch_up(late: Late) -> None:
-    for mailbox in late:
+async def _catch_up(lagging: Lagging) -> None:
+    for mailbox in lagging:
         await mailbox.catch_up()

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from ..exceptions import ChannelFull, NotifyError
 from ..positions import Position
 from ..types import Event
-from .entries import Entry, FromClient, Gap, Losses, Order, Replayed, is_of_history, note
+from .entries import CloseRequest, Entry, FromClient, Gap, Losses, Replayed, is_of_history, note
 from .overflow import Overflow
 from .queue import Queue, Reader
 
@@ -71,13 +71,13 @@ class Mailbox(Queue):
         return self._readers > 0 or self._reader is not None or self._is_woken
 
     @property
-    def is_late(self) -> bool:
+    def is_lagging(self) -> bool:
         """Whether it is over its capacity for a reader that has not had its turn yet."""
         return self._is_woken and self._taken() > self.capacity
 
     async def catch_up(self) -> None:
-        """Wait while it `is_late`: until its reader takes out, or stops to read."""
-        while self.is_late:
+        """Wait while it `is_lagging`: until its reader takes out, or stops to read."""
+        while self.is_lagging:
             self._turn = self._turn or anyio.Event()
             await self._turn.wait()
 
@@ -92,7 +92,7 @@ class Mailbox(Queue):
         the event loop loses nothing.
         """
         items = self._items
-        if items is not None and len(items) - self._beside < self.capacity:
+        if items is not None and len(items) - self._uncounted < self.capacity:
             items.append(entry)  # whose reader has been told of the first of them
             return True
         if items is not None or self._next is not None or self.error is not None:
@@ -133,12 +133,12 @@ class Mailbox(Queue):
             self.close(ChannelFull(f"the mailbox of {self.channel} is full"))
         return False
 
-    def order(self, entry: Order) -> bool:
+    def order(self, entry: CloseRequest) -> bool:
         """Put in the wish that the connection ends; one that waits already is enough."""
         if self.error is not None:
             return False
-        if not any(type(waiting) is Order for waiting in self._waiting()):
-            self._beside += 1
+        if not any(type(waiting) is CloseRequest for waiting in self._waiting()):
+            self._uncounted += 1
             self._append(entry)
         return True
 
@@ -182,7 +182,7 @@ class Mailbox(Queue):
         self._losses.count(reason, group, lost or 1)
         if self._tells_gaps:
             queue = self._queue()
-            self._beside += note(queue, len(queue), Gap.of(group, reason, lost, after))
+            self._uncounted += note(queue, len(queue), Gap.of(group, reason, lost, after))
             self.wake()
 
     def _append(self, entry: Entry) -> None:
@@ -202,7 +202,7 @@ class Mailbox(Queue):
             self._room = self._room or anyio.Event()  # not a semaphore, for its 800 bytes
             await self._room.wait()
         self._ahead += 1
-        self._beside += 1
+        self._uncounted += 1
         self._append(FromClient(inf, event))
 
     def close(self, error: NotifyError) -> None:
@@ -241,7 +241,7 @@ class Mailbox(Queue):
             else:
                 return None
             if type(entry) is not Entry:
-                self._beside -= 1
+                self._uncounted -= 1
                 if type(entry) is FromClient:
                     self._ahead -= 1
                     if self._room is not None:

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 from ..codec import FrozenMessage
 from ..exceptions import ConfigurationError, InvalidChannelLayerError
 from ..positions import Position
-from .attendance import Attendance
 from .base import CAPACITY, EXPIRY, Present
 from .history import MAX_GROUPS, Histories, History, is_transient
-from .hub import Late
+from .hub import Lagging
 from .idempotency import WINDOW, Publications
 from .local import LocalChannelLayer
 from .overflow import Overflow
 from .presence import GRACE, Info, Presence
+from .presence_events import PresenceEvents
 from .results import Joined, Replay, Sent
 from .resuming import joined, replay_from
 from .urls import OPTIONS, read_options
@@ -64,10 +64,10 @@ class InMemoryChannelLayer(LocalChannelLayer):
         )
         self._histories = Histories(history or {}, history_groups, clock)
         self._publications: Publications[Sent] = Publications(idempotency_window, clock=clock)
-        self._attendance = Attendance(
-            Presence(presence_grace, clock), self.hub, clock, self._is_at_home
+        self._presence_events = PresenceEvents(
+            Presence(presence_grace, clock), self.hub, clock, self._is_in_loop
         )
-        self.hub.watcher = self._attendance
+        self.hub.watcher = self._presence_events
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -91,21 +91,22 @@ class InMemoryChannelLayer(LocalChannelLayer):
     async def _group_add(
         self, group: str, channel: str, since: Position | None, present: Present
     ) -> Joined:
-        answer, late = await self._run(self._join, group, channel, since, present)
-        await self._let_catch_up(late)
+        answer, lagging = await self._run(self._join, group, channel, since, present)
+        await self._let_catch_up(lagging)
         return answer
 
     def _join(
         self, group: str, channel: str, since: Position | None, present: Present
-    ) -> tuple[Joined, Late]:
+    ) -> tuple[Joined, Lagging]:
         owed = self.hub.owed(group, channel)
         if since is None:
             self.hub.group_add(group, channel)
             answer = Joined(owed or self._histories.top(group), None, 0)
         else:
             answer = self._resume(group, channel, since, owed)
-        late = () if present == (None, None) else self._attendance.join(group, channel, *present)
-        return answer, late
+        if present == (None, None):
+            return answer, ()
+        return answer, self._presence_events.join(group, channel, *present)
 
     def _resume(self, group: str, channel: str, since: Position, owed: Position | None) -> Joined:
         replay = self._histories.since(group, replay_from(since, owed))
@@ -118,16 +119,16 @@ class InMemoryChannelLayer(LocalChannelLayer):
         await self._run(self.hub.group_discard, group, channel)
 
     async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent:
-        home = self._home
-        if home is not None and home.is_here:  # as _run does, at the cost of no further call
-            sent, late = self._publish(group, message, key)
+        ref = self._loop_ref
+        if ref is not None and ref.is_here:  # as _run does, at the cost of no further call
+            sent, lagging = self._publish(group, message, key)
         else:
-            sent, late = await self._run(self._publish, group, message, key)
-        if late:
-            await self._let_catch_up(late)
+            sent, lagging = await self._run(self._publish, group, message, key)
+        if lagging:
+            await self._let_catch_up(lagging)
         return sent
 
-    def _publish(self, group: str, message: FrozenMessage, key: str | None) -> tuple[Sent, Late]:
+    def _publish(self, group: str, message: FrozenMessage, key: str | None) -> tuple[Sent, Lagging]:
         """Keep a message in its group's history, and put it into every member's mailbox.
 
         With a key that is known for the group it does nothing, and returns what became of
@@ -137,10 +138,10 @@ class InMemoryChannelLayer(LocalChannelLayer):
             return first, ()
         if self._histories.keeps(group) and not is_transient(message):
             message = self._histories.append(group, message)
-        sent, late = self.hub.deliver(group, message)
+        sent, lagging = self.hub.deliver(group, message)
         if key is not None:
             self._publications.remember(group, key, sent)
-        return sent, late
+        return sent, lagging
 
     async def _history(self, group: str, since: Position | None, limit: int | None) -> Replay:
         return await self._run(self._histories.since, group, since, limit)
@@ -151,22 +152,22 @@ class InMemoryChannelLayer(LocalChannelLayer):
         return await self._run(self._list, group)
 
     def _list(self, group: str) -> dict[str, Info]:
-        said = self._attendance.presence.members(group)
+        said = self._presence_events.presence.members(group)
         return {box.channel: said.get(box.channel) for box in self.hub.members(group)}
 
     async def _presence(self, group: str) -> dict[str, Info]:
-        return await self._run(self._attendance.presence.members, group)
+        return await self._run(self._presence_events.presence.members, group)
 
     async def _presence_count(self, group: str) -> int:
-        await self._let_catch_up(await self._run(self._attendance.tell))
-        return await self._run(self._attendance.presence.count, group)
+        await self._let_catch_up(await self._run(self._presence_events.tell))
+        return await self._run(self._presence_events.presence.count, group)
 
     async def _presence_follow(self, group: str, channel: str) -> None:
-        await self._let_catch_up(await self._run(self._attendance.tell))
-        await self._run(self._attendance.follow, group, channel)
+        await self._let_catch_up(await self._run(self._presence_events.tell))
+        await self._run(self._presence_events.follow, group, channel)
 
     async def _presence_unfollow(self, group: str, channel: str) -> None:
-        await self._run(self._attendance.unfollow, group, channel)
+        await self._run(self._presence_events.unfollow, group, channel)
 
     # All of it.
 
@@ -177,13 +178,13 @@ class InMemoryChannelLayer(LocalChannelLayer):
         self.hub.clear()
         self._histories.clear()
         self._publications.clear()
-        self._attendance.clear()
+        self._presence_events.clear()
 
     def _loop_begins(self) -> None:
-        self._attendance.watch()
+        self._presence_events.watch()
 
     def _loop_is_over(self) -> None:
-        self._attendance.rest()
+        self._presence_events.rest()
 
     def statistics(self) -> dict[str, Any]:
         return {

@@ -7,13 +7,13 @@ from typing import Generic, TypeVar
 
 from ..exceptions import ConfigurationError
 
-__all__ = ["ByName", "positive", "whole"]
+__all__ = ["PatternMap", "positive", "whole"]
 
 N = TypeVar("N", int, float)
 T = TypeVar("T")
 
 
-class ByName(Generic[T]):
+class PatternMap(Generic[T]):
     """Something for each name: the first glob or compiled pattern that matches counts.
 
     Args:

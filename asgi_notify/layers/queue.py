@@ -32,7 +32,14 @@ class Queue:
     """
 
     __slots__ = (
-        "_beside", "_clock", "_items", "_logged", "_losses", "_next", "_tells_gaps", "capacity",
+        "_clock",
+        "_items",
+        "_logged",
+        "_losses",
+        "_next",
+        "_tells_gaps",
+        "_uncounted",
+        "capacity",
         "channel",
     )  # fmt: skip
 
@@ -46,7 +53,7 @@ class Queue:
     ) -> None:
         self.capacity = capacity
         self.channel = channel
-        self._beside = 0  # how many of those that wait take no room: all but live messages
+        self._uncounted = 0  # how many of those that wait take no room: all but live messages
         self._clock = clock
         # Most often nothing waits or one entry does, and then no queue is needed,
         # which saves an idle connection 700 bytes and each send the way to them.
@@ -59,7 +66,7 @@ class Queue:
     @property
     def unread(self) -> int:
         """How many messages wait, apart from what the client itself sent."""
-        return len(self._unread()) if self._beside else len(self._waiting())
+        return len(self._unread()) if self._uncounted else len(self._waiting())
 
     def _waiting(self) -> Sequence[Entry]:
         if self._items is not None:
@@ -74,7 +81,7 @@ class Queue:
 
     def _taken(self) -> int:
         """How much of the capacity is used."""
-        return len(self._waiting()) - self._beside
+        return len(self._waiting()) - self._uncounted
 
     def _unread(self) -> list[Entry]:
         return [e for e in self._waiting() if not (e.is_from_client or isinstance(e, Gap))]
@@ -96,14 +103,14 @@ class Queue:
         queue, told = self._queue(), deque[Entry]()
         self._let_go(entry, told)
         while queue and (isinstance(queue[0], Gap) or queue[0].expires_at <= now):
-            self._beside -= type(queue[0]) is not Entry
+            self._uncounted -= type(queue[0]) is not Entry
             self._let_go(queue.popleft(), told)
         queue.extendleft(reversed(told))
         self._items = queue or None
 
     def _let_go(self, entry: Entry, told: deque[Entry]) -> None:
         if isinstance(entry, Gap):  # which may now stand beside another
-            self._beside += note(told, len(told), entry)
+            self._uncounted += note(told, len(told), entry)
         else:
             self._lose_here("expired", entry, told, len(told))
 
@@ -118,13 +125,13 @@ class Queue:
 
     def _keep(self, entries: Collection[Entry]) -> None:
         self._next, self._items = None, deque(entries) or None
-        self._beside = sum(type(entry) is not Entry for entry in entries)
+        self._uncounted = sum(type(entry) is not Entry for entry in entries)
 
     def _lose_here(self, reason: str, entry: Entry, queue: deque[Entry], place: int) -> None:
         """Lose a message, and tell of it right before a place of the queue."""
         self._lose(reason, (entry,))
         if self._tells_gaps and entry.group is not None and entry.message["type"] not in PRESENCE:
-            self._beside += note(queue, place, Gap.of(entry.group, reason, 1, entry.after))
+            self._uncounted += note(queue, place, Gap.of(entry.group, reason, 1, entry.after))
 
     def _lose(self, reason: str, entries: Iterable[Entry]) -> None:
         for entry in entries:

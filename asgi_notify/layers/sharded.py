@@ -88,8 +88,8 @@ class ShardedEngine(Engine):
         for name, error in away.items():
             parts[name].went_down(str(error))
         if away:
-            late = {name: parts[name] for name in away}
-            self._latecomers = Background(partial(self._wait_for, late), "asgi_notify's shards")
+            lagging = {name: parts[name] for name in away}
+            self._latecomers = Background(partial(self._wait_for, lagging), "asgi_notify's shards")
 
     async def close(self) -> None:
         if self._latecomers is not None:

@@ -14,7 +14,7 @@ import anyio.to_thread
 from ..codec import FrozenMessage, decode, encode
 from ..exceptions import ChannelFull, InvalidMessage, LayerUnavailable
 from ..positions import Position
-from ..sync import Home
+from ..sync import LoopRef
 from ..types import Message
 from .base import CAPACITY, EXPIRY, Present
 from .engine import Engine, Held
@@ -24,7 +24,7 @@ from .idempotency import WINDOW
 from .leases import LEASE, Leases
 from .link import Link, LinkOptions, State
 from .local import LocalChannelLayer
-from .options import ByName, positive, whole
+from .options import PatternMap, positive, whole
 from .overflow import Overflow
 from .presence import GRACE, Info, require_grace
 from .results import Joined, Replay, Sent
@@ -94,7 +94,7 @@ class EngineChannelLayer(LocalChannelLayer):
             clock=clock,
         )
         self._make_engine = make_engine
-        self._keeps = lru_cache(10_000)(ByName(history or {}).get)
+        self._keeps = lru_cache(10_000)(PatternMap(history or {}).get)
         self._window = positive("idempotency_window", idempotency_window)
         self._grace = require_grace(presence_grace)
         self._clock = clock
@@ -140,7 +140,7 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _let_go(self) -> None:
         self.hub.clear()
-        if self._home is not None and not self._home.is_over:
+        if self._loop_ref is not None and not self._loop_ref.is_over:
             await self._there(self._close_engine)
 
     # Whose loop.
@@ -148,14 +148,14 @@ class EngineChannelLayer(LocalChannelLayer):
     async def _there(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an async function in the consumers' loop: this one, where there is none yet."""
         while True:
-            home = self._home
-            if home is None or home.is_over:
+            ref = self._loop_ref
+            if ref is None or ref.is_over:
                 self._settle()
-            elif home.is_here:
+            elif ref.is_here:
                 return await func(*args, **kwargs)
             else:
                 try:
-                    waiting = partial(home.wait_for, func, *args, **kwargs)
+                    waiting = partial(ref.wait_for, func, *args, **kwargs)
                     return await anyio.to_thread.run_sync(waiting)
                 except anyio.RunFinishedError:
                     continue
@@ -165,9 +165,9 @@ class EngineChannelLayer(LocalChannelLayer):
 
     def _loop_is_over(self) -> None:
         link, self._link = self._link, None
-        home: Home | None = self._home
-        if link is not None and home is not None and not home.is_over:
-            home.start(link.close)
+        ref: LoopRef | None = self._loop_ref
+        if link is not None and ref is not None and not ref.is_over:
+            ref.start(link.close)
 
     async def _linked(self) -> Link:
         """The link of the consumers' loop, opened where it is not."""

@@ -9,7 +9,7 @@ Run it as ``python -m tests.apps.spool worker tests.apps.spool:application --lay
 import json
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import anyio
 
@@ -46,57 +46,61 @@ class SpoolLayer(BaseChannelLayer):
     async def close(self) -> None:
         print("closed", flush=True)
 
-    async def receive(self, channel: str) -> Message:
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        return cls()
+
+    async def _receive(self, channel: str) -> Message:
         while True:
             if (message := take(channel)) is not None:
                 return message
             await anyio.sleep(POLL)
 
-    def _is_not_there(self) -> NoReturn:
-        raise NotImplementedError("this layer only receives")
-
-    async def send(self, channel: str, message: Message) -> None:
-        self._is_not_there()
-
-    async def attach(
-        self, prefix: str = "specific", overflow: Overflow | None = None, tell_gaps: bool = False
-    ) -> Mailbox:
-        self._is_not_there()
-
     def detach(self, mailbox: Mailbox) -> None:
         self._is_not_there()
 
-    async def new_channel(self, prefix: str = "specific") -> str:
-        self._is_not_there()
-
-    async def group_add(self, group: str, channel: str, **more: object) -> NoReturn:
-        self._is_not_there()
-
-    async def group_discard(self, group: str, channel: str) -> None:
-        self._is_not_there()
-
-    async def group_send(self, group: str, message: Message, **more: object) -> NoReturn:
-        self._is_not_there()
-
-    async def history(self, group: str, **more: object) -> NoReturn:
-        self._is_not_there()
-
-    async def group_channels(self, group: str) -> NoReturn:
-        self._is_not_there()
-
-    async def presence(self, group: str) -> NoReturn:
-        self._is_not_there()
-
-    async def presence_count(self, group: str) -> NoReturn:
-        self._is_not_there()
-
-    async def presence_follow(self, group: str, channel: str) -> None:
-        self._is_not_there()
-
-    async def presence_unfollow(self, group: str, channel: str) -> None:
-        self._is_not_there()
-
     async def flush(self) -> None:
+        self._is_not_there()
+
+    def _is_not_there(self) -> NoReturn:
+        raise NotImplementedError("this layer only receives")
+
+    async def _attach(self, prefix: str, overflow: Overflow, tell_gaps: bool) -> NoReturn:
+        self._is_not_there()
+
+    async def _new_channel(self, prefix: str) -> NoReturn:
+        self._is_not_there()
+
+    async def _send(self, channel: str, message: Message) -> NoReturn:
+        self._is_not_there()
+
+    async def _group_add(
+        self, group: str, channel: str, since: object, present: object
+    ) -> NoReturn:
+        self._is_not_there()
+
+    async def _group_discard(self, group: str, channel: str) -> NoReturn:
+        self._is_not_there()
+
+    async def _group_send(self, group: str, message: Message, key: str | None) -> NoReturn:
+        self._is_not_there()
+
+    async def _history(self, group: str, since: object, limit: int | None) -> NoReturn:
+        self._is_not_there()
+
+    async def _group_channels(self, group: str) -> NoReturn:
+        self._is_not_there()
+
+    async def _presence(self, group: str) -> NoReturn:
+        self._is_not_there()
+
+    async def _presence_count(self, group: str) -> NoReturn:
+        self._is_not_there()
+
+    async def _presence_follow(self, group: str, channel: str) -> NoReturn:
+        self._is_not_there()
+
+    async def _presence_unfollow(self, group: str, channel: str) -> NoReturn:
         self._is_not_there()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidHandshake, InvalidMessage
 
-from asgi_notify.cli import crowd
+from asgi_notify.cli import load
 from tests.cli.conftest import Run
 from tests.servers import ROOT, Server
 
@@ -195,7 +195,7 @@ def test_who_may_not_watch_is_told_with_the_address(run: Run, flawed: Server) ->
 def test_a_handshake_that_is_not_answered_is_given_up(
     run: Run, flawed: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd, "OPEN_TIMEOUT", 0.2)
+    monkeypatch.setattr(load, "OPEN_TIMEOUT", 0.2)
     refused = run("bench", f"{flawed.http}/silent", *FEW)
     assert refused.exit_code == 1
     assert "no answer within 0.2 s" in refused.stderr
@@ -230,7 +230,7 @@ def test_too_many_open_files_are_told_with_the_way_out(flawed: Server, tmp_path:
     ],
 )
 def test_why_a_client_could_not_connect(error: Exception, sentence: str) -> None:
-    assert sentence in crowd.explain(error)
+    assert sentence in load.explain(error)
 
 
 def test_without_a_server_it_says_how_to_start_one(run: Run) -> None:
@@ -308,7 +308,7 @@ def test_what_makes_no_sense_is_refused(run: Run, args: list[str], sentence: str
 
 
 def test_without_websockets_it_names_the_extra(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "asgi_notify.cli.crowd")
+    monkeypatch.delitem(sys.modules, "asgi_notify.cli.load")
     monkeypatch.setitem(sys.modules, "websockets.asyncio.client", None)
     refused = run("bench", "http://127.0.0.1:1")
     assert refused.exit_code == 1

@@ -25,7 +25,7 @@ from asgi_notify import (
     path,
 )
 from asgi_notify.codec import encode
-from asgi_notify.consumers.watching import as_text
+from asgi_notify.consumers.subscriptions import as_text
 from asgi_notify.layers.base import BaseChannelLayer
 from asgi_notify.testing import HttpCommunicator
 from tests.consumers.harness import connected
@@ -44,7 +44,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CloseRequest:
     """What a notification may be about."""
 
     id: UUID
@@ -67,7 +67,7 @@ SPELLED: list[tuple[object, object]] = [
     (MappingProxyType({"a": 1}), {"a": 1}),
     ({"at": [date(2026, 1, 2)]}, {"at": ["2026-01-02"]}),
     (
-        Order(ID, NOON, (Item(Decimal("9.90"), ["new"]),)),
+        CloseRequest(ID, NOON, (Item(Decimal("9.90"), ["new"]),)),
         {"id": str(ID), "at": NOON.isoformat(), "items": [{"price": "9.90", "tags": ["new"]}]},
     ),
 ]
@@ -152,7 +152,7 @@ async def test_what_clients_can_be_given_passes_the_check_of_the_sender(
 
 
 @pytest.mark.parametrize(
-    "data", [object(), {1, 2}, [{"a": float("nan")}], Order, {ID: 1}], ids=repr
+    "data", [object(), {1, 2}, [{"a": float("nan")}], CloseRequest, {ID: 1}], ids=repr
 )
 async def test_what_no_client_can_be_given_fails_at_the_sender_under_debug(
     data: object, strict: BaseChannelLayer

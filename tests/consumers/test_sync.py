@@ -277,7 +277,7 @@ async def test_a_send_that_comes_a_moment_after_its_cancellation_does_not_wait(
     monkeypatch.setattr("anyio.from_thread.check_cancelled", lambda: None)
     ends, begun, gate = list[int](), threading.Event(), threading.Event()
 
-    class Late(WebsocketConsumer):
+    class Lagging(WebsocketConsumer):
         groups = ("all",)
 
         def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -296,7 +296,7 @@ async def test_a_send_that_comes_a_moment_after_its_cancellation_does_not_wait(
     wire.on_send = no_reader
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(wire.run, Late())
+            tasks.start_soon(wire.run, Lagging())
             await anyio.to_thread.run_sync(begun.wait, PATIENCE)
             tasks.start_soon(layer.close)
             await anyio.wait_all_tasks_blocked()

@@ -21,7 +21,7 @@ from asgi_notify.exceptions import LayerUnavailable
 from asgi_notify.layers import History, Joined, Sent
 from asgi_notify.layers.base import Present
 from asgi_notify.layers.engine import Engine, Gone, Held, Lease, Published, Read, Receiver
-from asgi_notify.layers.hub import Hub, Late
+from asgi_notify.layers.hub import Hub, Lagging
 from asgi_notify.layers.shared import EngineChannelLayer
 from asgi_notify.layers.tasks import Background
 from asgi_notify.positions import Position, epoch_of, new_epoch
@@ -309,10 +309,10 @@ class Settled(EngineChannelLayer):
         self._answers: dict[tuple[str, str], Sent] = {}
         self._probes: dict[int, anyio.Event] = {}
 
-    def _deliver(self, group: str, message: FrozenMessage) -> tuple[Sent, Late]:
-        sent, late = Hub.deliver(self.hub, group, message)
+    def _deliver(self, group: str, message: FrozenMessage) -> tuple[Sent, Lagging]:
+        sent, lagging = Hub.deliver(self.hub, group, message)
         self._delivered[encode({"group": group, **message})] = sent
-        return sent, late
+        return sent, lagging
 
     async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent:
         which = encode({"group": group, **message})

@@ -141,9 +141,9 @@ async def test_a_member_that_joins_late_gets_what_is_sent_from_then_on(
 ) -> None:
     early = await attach(layer, "room")
     await layer.group_send("room", number(1))
-    late = await attach(layer, "room")
+    lagging = await attach(layer, "room")
     await layer.group_send("room", number(2))
-    assert (numbers(waiting(early)), numbers(waiting(late))) == ([1, 2], [2])
+    assert (numbers(waiting(early)), numbers(waiting(lagging))) == ([1, 2], [2])
 
 
 # FIELD 5: membership.

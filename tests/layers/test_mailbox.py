@@ -93,11 +93,11 @@ async def test_a_full_mailbox_asks_to_wait_for_a_reader_that_was_woken() -> None
         await anyio.wait_all_tasks_blocked()
         assert mailbox.is_read
         assert mailbox.offer(entry(1)) is True
-        assert not mailbox.is_late
+        assert not mailbox.is_lagging
         assert mailbox.offer(entry(2)) is None
-        assert mailbox.is_late
+        assert mailbox.is_lagging
         await anyio.wait_all_tasks_blocked()
-        assert not mailbox.is_late
+        assert not mailbox.is_lagging
         assert mailbox.offer(entry(3)) is True
     assert got == [1, 2, 3]
     assert not mailbox.is_read
@@ -128,14 +128,14 @@ async def test_who_waits_for_a_reader_waits_no_longer_than_it_is_there(
     mailbox.watch(Told())
     for n in range(2):
         mailbox.offer(entry(n))
-    assert mailbox.is_late
+    assert mailbox.is_lagging
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             for _ in range(senders):
                 tasks.start_soon(mailbox.catch_up)
             await anyio.wait_all_tasks_blocked()
             ENDS[end](mailbox)
-    assert not mailbox.is_late
+    assert not mailbox.is_lagging
     await mailbox.catch_up()
 
 
@@ -157,7 +157,7 @@ async def test_a_reader_that_pauses_is_waited_for() -> None:
     mailbox, drops = make(capacity=1)
     mailbox.pause()
     assert [mailbox.offer(entry(n)) for n in range(2)] == [True, None]
-    assert mailbox.is_late
+    assert mailbox.is_lagging
     assert mailbox.pop() is not None
     assert mailbox.offer(entry(2)) is False
     assert drops == {"full": 1}

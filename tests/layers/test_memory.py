@@ -302,7 +302,7 @@ async def test_who_waits_for_a_consumer_in_another_loop_is_let_go_when_that_ends
             await call(hold_up, layer)
             tasks.start_soon(burst, layer)
             [mailbox] = layer.hub.attached
-            while not mailbox.is_late:
+            while not mailbox.is_lagging:
                 await checkpoint()
     assert await layer.group_send("held", number(1)) == Sent(0, 0)
 
@@ -430,7 +430,7 @@ def test_threads_that_publish_while_no_loop_has_the_layer_wait_for_each_other() 
 async def test_more_leaves_than_are_told_in_one_go_are_all_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("asgi_notify.layers.attendance.AT_ONCE", 2)
+    monkeypatch.setattr("asgi_notify.layers.presence_events.AT_ONCE", 2)
     async with InMemoryChannelLayer(presence_grace=0.05) as layer:
         watching = await layer.attach()
         await layer.presence_follow("room", watching.channel)
@@ -453,11 +453,11 @@ async def test_a_timer_that_rings_while_the_layer_is_flushed_does_nothing() -> N
     mailbox = await layer.attach()
     await layer.group_add("room", mailbox.channel, member="ada")
     layer.detach(mailbox)
-    attendance = vars(layer)["_attendance"]
-    assert vars(attendance)["_alarm"] is not None
+    events = vars(layer)["_presence_events"]
+    assert vars(events)["_alarm"] is not None
     await layer.flush()
-    attendance._ring()
-    assert vars(attendance)["_alarm"] is None
+    events._ring()
+    assert vars(events)["_alarm"] is None
 
 
 async def test_many_who_join_at_once_let_a_follower_read_meanwhile() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from asgi_notify.exceptions import ConfigurationError
-from asgi_notify.layers.options import ByName, positive, whole
+from asgi_notify.layers.options import PatternMap, positive, whole
 
 
 def test_the_first_that_matches_counts() -> None:
-    chosen = ByName({"user_1": 1, "user_*": 2, re.compile("room_[0-9]"): 3, "room_*": 4})
+    chosen = PatternMap({"user_1": 1, "user_*": 2, re.compile("room_[0-9]"): 3, "room_*": 4})
     names = ["user_1", "user_12", "room_1", "room_12", "room_x", "other", "my_user_1"]
     assert [chosen.get(name) for name in names] == [1, 2, 3, 3, 4, None, None]
 

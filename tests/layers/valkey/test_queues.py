@@ -126,14 +126,14 @@ async def test_what_is_not_settled_comes_back_first_and_in_order(
     engine = await make_engine(server.url, clock=clock)
     for number in range(4):
         await push(engine, b"%d" % number)
-    late = [await pull(dead) for _ in range(3)]
+    lagging = [await pull(dead) for _ in range(3)]
     clock.move(HOLD - 0.1)
     held = await pull(engine)
     assert held.payload == b"3"
     clock.move(0.1)
     again = [await pull(engine) for _ in range(3)]
     assert [one.payload for one in again] == [b"0", b"1", b"2"]
-    for one in late:  # those who were too slow settle nothing of the others'
+    for one in lagging:  # those who were too slow settle nothing of the others'
         await dead.settle("jobs", one.token)
     clock.move(HOLD)
     assert {(await pull(engine)).payload for _ in range(4)} == {b"0", b"1", b"2", b"3"}

@@ -15,7 +15,7 @@ from anyio.lowlevel import RunVar
 
 from ..layers.alarm import Alarm
 
-__all__ = ["Patrol", "Sender", "patrol_of"]
+__all__ = ["SendWatchdog", "Sender", "watchdog_of"]
 
 IDLE = (0, 0)
 LOOKS = 4  # within the limit; it is exceeded by a quarter of itself at most
@@ -31,7 +31,7 @@ class Sender(Protocol):
         """End the connection, whose client has taken nothing for so long."""
 
 
-class Patrol:
+class SendWatchdog:
     """Looks after the connections of one event loop that have one limit.
 
     Args:
@@ -73,10 +73,10 @@ class Patrol:
                 sender.give_up(self.limit)
 
 
-_of_loop: RunVar[dict[float, Patrol]] = RunVar("asgi_notify_patrols")
+_of_loop: RunVar[dict[float, SendWatchdog]] = RunVar("asgi_notify_patrols")
 
 
-def patrol_of(limit: float) -> Patrol:
+def watchdog_of(limit: float) -> SendWatchdog:
     """The running event loop's patrol for this limit, in seconds."""
     try:
         patrols = _of_loop.get()
@@ -84,5 +84,5 @@ def patrol_of(limit: float) -> Patrol:
         patrols = {}
         _of_loop.set(patrols)
     if limit not in patrols:
-        patrols[limit] = Patrol(limit)
+        patrols[limit] = SendWatchdog(limit)
     return patrols[limit]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_notify.cli.tally import MIN_SIZE, Listener, Report, Tally, latencies_ms, percentile
+from asgi_notify.cli.measure import MIN_SIZE, Listener, Report, Tally, latencies_ms, percentile
 
 
 def tally(*, clients: int = 1, rooms: int = 1, messages: int = 3) -> tuple[Tally, list[Listener]]:

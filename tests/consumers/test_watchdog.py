@@ -5,7 +5,7 @@ import threading
 import anyio
 import pytest
 
-from asgi_notify.consumers.patrol import LOOKS, Patrol, patrol_of
+from asgi_notify.consumers.watchdog import LOOKS, SendWatchdog, watchdog_of
 from tests.consumers.streams import until
 
 pytestmark = pytest.mark.anyio
@@ -29,64 +29,64 @@ def waiting(limit: float) -> list[threading.Timer]:
     return [timer for timer in timers if timer.interval == limit / LOOKS]
 
 
-def look(patrol: Patrol, times: int = 1) -> None:
+def look(watchdog: SendWatchdog, times: int = 1) -> None:
     for _ in range(times):
-        patrol._look()
+        watchdog._look()
 
 
 async def test_a_send_that_was_under_way_for_the_whole_limit_is_given_up_once() -> None:
-    patrol, stuck = Patrol(60), Connection()
-    patrol.watch(stuck)
+    watchdog, stuck = SendWatchdog(60), Connection()
+    watchdog.watch(stuck)
     stuck.sends_begun = 1
-    look(patrol, LOOKS)
+    look(watchdog, LOOKS)
     assert stuck.given_up == []
-    look(patrol)
+    look(watchdog)
     assert stuck.given_up == [60]
-    look(patrol, 3 * LOOKS)
+    look(watchdog, 3 * LOOKS)
     assert stuck.given_up == [60]
-    patrol.leave(stuck)
+    watchdog.leave(stuck)
 
 
 async def test_one_send_that_ends_begins_the_count_anew() -> None:
-    patrol, slow = Patrol(60), Connection()
-    patrol.watch(slow)
+    watchdog, slow = SendWatchdog(60), Connection()
+    watchdog.watch(slow)
     slow.sends_begun = 2
-    look(patrol, LOOKS)
+    look(watchdog, LOOKS)
     slow.sends_ended = 1
-    look(patrol, LOOKS)
+    look(watchdog, LOOKS)
     slow.sends_begun = slow.sends_ended = 2
-    look(patrol, 2 * LOOKS)
+    look(watchdog, 2 * LOOKS)
     slow.sends_begun = 3
-    look(patrol, LOOKS)
+    look(watchdog, LOOKS)
     assert slow.given_up == []
-    look(patrol)
+    look(watchdog)
     assert slow.given_up == [60]
-    patrol.leave(slow)
+    watchdog.leave(slow)
 
 
 async def test_it_looks_by_itself_and_ends_with_the_last_connection() -> None:
-    patrol, stuck, idle = patrol_of(LIMIT), Connection(), Connection()
-    assert patrol_of(LIMIT) is patrol
-    assert patrol_of(2 * LIMIT) is not patrol
+    watchdog, stuck, idle = watchdog_of(LIMIT), Connection(), Connection()
+    assert watchdog_of(LIMIT) is watchdog
+    assert watchdog_of(2 * LIMIT) is not watchdog
     for _ in range(2):  # it begins again with the next connection
         stuck.given_up.clear()
-        patrol.watch(stuck)
-        patrol.watch(idle)
+        watchdog.watch(stuck)
+        watchdog.watch(idle)
         stuck.sends_begun = stuck.sends_ended + 1
         began = anyio.current_time()
         await until(lambda: stuck.given_up == [LIMIT])
         assert anyio.current_time() - began >= 0.9 * LIMIT
         assert idle.given_up == []
-        patrol.leave(stuck)
-        patrol.leave(idle)
+        watchdog.leave(stuck)
+        watchdog.leave(idle)
     await until(lambda: waiting(LIMIT) == [])
-    assert patrol._seen == {}
+    assert watchdog._seen == {}
 
 
 async def test_a_look_that_comes_too_late_finds_nothing_and_sets_nothing() -> None:
-    patrol = Patrol(60)
+    watchdog = SendWatchdog(60)
     gone = Connection()
-    patrol.watch(gone)
-    patrol.leave(gone)
-    look(patrol)
+    watchdog.watch(gone)
+    watchdog.leave(gone)
+    look(watchdog)
     await until(lambda: waiting(60) == [])

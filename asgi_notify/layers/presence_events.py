@@ -6,15 +6,15 @@ from math import inf
 from ..codec import stamped
 from .alarm import Alarm
 from .entries import JOIN, LEAVE, followers_of
-from .hub import Hub, Late
+from .hub import Hub, Lagging
 from .presence import Arrival, Departure, Info, Presence
 
-__all__ = ["Attendance"]
+__all__ = ["PresenceEvents"]
 
 AT_ONCE = 1000  # leaves told in one go; then the loop serves others
 
 
-class Attendance:
+class PresenceEvents:
     """The presence in the groups of a hub, as those learn of it who follow it.
 
     A follower gets ``{"type": "presence.join" or "presence.leave", "group": ...,
@@ -42,18 +42,18 @@ class Attendance:
         self._has_loop = has_loop
         self._alarm: Alarm | None = None  # for the next leave that is to be told
 
-    def join(self, group: str, channel: str, member: str | None, info: Info) -> Late:
+    def join(self, group: str, channel: str, member: str | None, info: Info) -> Lagging:
         """Count a channel of a group as present."""
-        late = self.tell()
+        lagging = self.tell()
         if not self._hub.has_member(group, channel):
-            return late  # its consumer has left
+            return lagging  # its consumer has left
         arrival = self.presence.join(group, channel, member, info)
-        return late if arrival is None else [*late, *self._tell(arrival)]
+        return lagging if arrival is None else [*lagging, *self._tell(arrival)]
 
-    def tell(self, limit: float = inf) -> Late:
+    def tell(self, limit: float = inf) -> Lagging:
         """Tell of the members that left for good, at most so many."""
-        late: list[Late] = [self._tell(departure) for departure in self.presence.due(limit)]
-        return [mailbox for some in late for mailbox in some]
+        lagging: list[Lagging] = [self._tell(departure) for departure in self.presence.due(limit)]
+        return [mailbox for some in lagging for mailbox in some]
 
     def follow(self, group: str, channel: str) -> None:
         """Tell a channel from now on who comes to a group and who leaves it."""
@@ -108,7 +108,7 @@ class Attendance:
         else:
             self._alarm.set(max(0.0, due - self._clock()))
 
-    def _tell(self, event: Arrival | Departure) -> Late:
+    def _tell(self, event: Arrival | Departure) -> Lagging:
         kind = JOIN if isinstance(event, Arrival) else LEAVE
         message = {"type": kind, **event._asdict()}
         return self._hub.deliver(followers_of(event.group), stamped(message, event.group))[1]

@@ -16,7 +16,7 @@ from websockets.exceptions import (
 )
 
 from .door import Door, is_local
-from .tally import Listener
+from .measure import Listener
 
 __all__ = ["Crowd", "explain"]
 

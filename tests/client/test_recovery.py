@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from asgi_notify import Forbidden, NotifyError
 from asgi_notify.client import Gap, Notification
 from asgi_notify.client.items import Frame
-from asgi_notify.client.ledger import Follower, Ledger
+from asgi_notify.client.recovery import Follower, Recovery
 
 HISTORY = "aaaaaaaa"
 
@@ -31,26 +31,26 @@ def notified(id: str | None, group: str = "a") -> Frame:
 
 
 def test_a_follower_takes_nothing_before_it_is_confirmed_and_nothing_twice() -> None:
-    ledger, one = Ledger(), Follower("a")
-    ask = ledger.follow(one)
+    recovery, one = Recovery(), Follower("a")
+    ask = recovery.follow(one)
     assert ask == {"type": "subscribe", "group": "a", "ref": ask["ref"]}
-    assert ledger.take(notified(at(4))) == ([], [])
-    assert ledger.take(confirmed(ask, at(5))) == ([], [])
-    assert ledger.take(notified(at(5))) == ([], [])
-    assert ledger.take(notified(at(6))) == ([(one, Notification("a", at(6), at(6)))], [])
-    assert ledger.take(notified(at(6))) == ([], [])
-    assert ledger.take(notified(at(7), "b")) == ([], [])
-    assert ledger.take(notified(None)) == ([(one, Notification("a", None, None))], [])
+    assert recovery.take(notified(at(4))) == ([], [])
+    assert recovery.take(confirmed(ask, at(5))) == ([], [])
+    assert recovery.take(notified(at(5))) == ([], [])
+    assert recovery.take(notified(at(6))) == ([(one, Notification("a", at(6), at(6)))], [])
+    assert recovery.take(notified(at(6))) == ([], [])
+    assert recovery.take(notified(at(7), "b")) == ([], [])
+    assert recovery.take(notified(None)) == ([(one, Notification("a", None, None))], [])
     assert one.position == at(6)
 
 
-def resumed() -> tuple[Ledger, list[Follower], list[Frame]]:
+def resumed() -> tuple[Recovery, list[Follower], list[Frame]]:
     """A new connection's questions for followers at 5, 5 and 2 of one group, and one elsewhere."""
-    ledger = Ledger()
+    recovery = Recovery()
     followers = [Follower("a"), Follower("a"), Follower("a", at(2)), Follower("b")]
     for follower, position in zip(followers, [at(5), at(5), at(2), None], strict=True):
-        ledger.take(confirmed(ledger.follow(follower), position))
-    return ledger, followers, ledger.resume()
+        recovery.take(confirmed(recovery.follow(follower), position))
+    return recovery, followers, recovery.resume()
 
 
 def wanted(asks: list[Frame]) -> list[tuple[str, str | None]]:
@@ -58,146 +58,146 @@ def wanted(asks: list[Frame]) -> list[tuple[str, str | None]]:
 
 
 def test_a_new_connection_asks_once_for_all_of_a_group_from_where_the_last_stands() -> None:
-    ledger, followers, asks = resumed()
+    recovery, followers, asks = resumed()
     assert wanted(asks) == [("a", at(2)), ("b", None)]
-    assert ledger.take(notified(at(9))) == ([], []), "before the answer nothing is taken"
-    assert ledger.take(confirmed(asks[0], at(2), recovered=True)) == ([], [])
-    taken, _ = ledger.take(notified(at(3)))
+    assert recovery.take(notified(at(9))) == ([], []), "before the answer nothing is taken"
+    assert recovery.take(confirmed(asks[0], at(2), recovered=True)) == ([], [])
+    taken, _ = recovery.take(notified(at(3)))
     assert [follower for follower, _ in taken] == [followers[2]]
-    taken, _ = ledger.take(notified(at(6)))
+    taken, _ = recovery.take(notified(at(6)))
     assert [follower for follower, _ in taken] == followers[:3]
 
 
 def test_who_was_asked_for_from_too_far_back_is_asked_for_again() -> None:
-    ledger, followers, asks = resumed()
-    taken, again = ledger.take(confirmed(asks[0], at(9), recovered=False))
+    recovery, followers, asks = resumed()
+    taken, again = recovery.take(confirmed(asks[0], at(9), recovered=False))
     assert taken == [(followers[2], Gap("a", "unrecovered", None))]
     assert wanted(again) == [("a", at(5))]
-    assert ledger.take(confirmed(again[0], at(5), recovered=True)) == ([], [])
-    taken, _ = ledger.take(notified(at(6)))
+    assert recovery.take(confirmed(again[0], at(5), recovered=True)) == ([], [])
+    taken, _ = recovery.take(notified(at(6)))
     assert [follower for follower, _ in taken] == followers[:2]
 
 
 def test_no_question_skips_what_another_still_waits_for() -> None:
-    ledger, early, late = Ledger(), Follower("a", at(2)), Follower("a", at(7))
-    first, second = ledger.follow(early), ledger.follow(late)
+    recovery, early, late = Recovery(), Follower("a", at(2)), Follower("a", at(7))
+    first, second = recovery.follow(early), recovery.follow(late)
     assert wanted([first, second]) == [("a", at(2)), ("a", at(2))]
     for ask in first, second:
-        ledger.take(confirmed(ask, at(2), recovered=True))
-    assert ledger.take(notified(at(7)))[0] == [(early, Notification("a", at(7), at(7)))]
-    assert wanted([ledger.follow(Follower("a", at(5)))]) == [("a", at(5))]
+        recovery.take(confirmed(ask, at(2), recovered=True))
+    assert recovery.take(notified(at(7)))[0] == [(early, Notification("a", at(7), at(7)))]
+    assert wanted([recovery.follow(Follower("a", at(5)))]) == [("a", at(5))]
 
 
 def test_no_question_skips_what_another_who_is_confirmed_has_not_had_yet() -> None:
-    ledger, early, late = Ledger(), Follower("a", at(2)), Follower("a", at(7))
-    first, _ = ledger.follow(early), ledger.follow(late)
-    ledger.take(confirmed(first, at(2), recovered=True))
-    ask = ledger.follow(Follower("a", at(7)))
+    recovery, early, late = Recovery(), Follower("a", at(2)), Follower("a", at(7))
+    first, _ = recovery.follow(early), recovery.follow(late)
+    recovery.take(confirmed(first, at(2), recovered=True))
+    ask = recovery.follow(Follower("a", at(7)))
     assert wanted([ask]) == [("a", at(2))]
     # Where the history is gone that far, each asks for what it needs itself.
-    told, again = ledger.take(confirmed(ask, at(2), recovered=False))
+    told, again = recovery.take(confirmed(ask, at(2), recovered=False))
     assert (told, wanted(again)) == ([], [("a", at(7))])
-    ledger.take(notified(at(3)))
-    assert wanted([ledger.follow(Follower("a", at(7)))]) == [("a", at(3))]
+    recovery.take(notified(at(3)))
+    assert wanted([recovery.follow(Follower("a", at(7)))]) == [("a", at(3))]
 
 
 def test_a_group_that_was_left_before_its_refusal_came_can_be_asked_for_again() -> None:
-    ledger, one, other = Ledger(), Follower("a"), Follower("a")
-    ledger.follow(one)
-    assert ledger.leave(one) is not None
-    ask = ledger.follow(other)
+    recovery, one, other = Recovery(), Follower("a"), Follower("a")
+    recovery.follow(one)
+    assert recovery.leave(one) is not None
+    ask = recovery.follow(other)
     # The first was refused, so that there is nothing to leave.
     error = {"type": "error", "code": "not_subscribed", "message": "no", "group": "a", "ref": None}
-    assert ledger.take(error) == ([], [])
-    ledger.take(confirmed(ask, None))
+    assert recovery.take(error) == ([], [])
+    recovery.take(confirmed(ask, None))
     assert other.is_live
 
 
 def test_what_could_not_be_recovered_is_a_gap_from_which_it_goes_on() -> None:
-    ledger, one = Ledger(), Follower("a", at(5))
-    ask = ledger.follow(one)
+    recovery, one = Recovery(), Follower("a", at(5))
+    ask = recovery.follow(one)
     assert ask["since"] == at(5)
-    taken, _ = ledger.take(confirmed(ask, at(1, "bbbbbbbb"), recovered=False))
+    taken, _ = recovery.take(confirmed(ask, at(1, "bbbbbbbb"), recovered=False))
     assert taken == [(one, Gap("a", "unrecovered", None))]
     assert one.position == at(1, "bbbbbbbb")
 
 
 def test_without_a_history_a_lost_connection_is_a_gap() -> None:
-    ledger, one = Ledger(), Follower("a")
-    assert ledger.take(confirmed(ledger.follow(one), None)) == ([], [])
-    (ask,) = ledger.resume()
+    recovery, one = Recovery(), Follower("a")
+    assert recovery.take(confirmed(recovery.follow(one), None)) == ([], [])
+    (ask,) = recovery.resume()
     assert "since" not in ask
-    assert ledger.take(confirmed(ask, None))[0] == [(one, Gap("a", "unrecovered", None))]
+    assert recovery.take(confirmed(ask, None))[0] == [(one, Gap("a", "unrecovered", None))]
 
 
 def test_one_that_was_never_confirmed_has_missed_nothing() -> None:
-    ledger = Ledger()
-    ledger.follow(Follower("a"))
-    (ask,) = ledger.resume()
-    assert ledger.take(confirmed(ask, None)) == ([], [])
+    recovery = Recovery()
+    recovery.follow(Follower("a"))
+    (ask,) = recovery.resume()
+    assert recovery.take(confirmed(ask, None)) == ([], [])
 
 
 def test_a_gap_is_asked_for_again_where_there_is_a_history() -> None:
-    ledger, one = Ledger(), Follower("a")
-    ledger.take(confirmed(ledger.follow(one), at(5)))
-    told, (ask,) = ledger.take({"type": "gap", "group": "a", "reason": "full", "lost": 3})
+    recovery, one = Recovery(), Follower("a")
+    recovery.take(confirmed(recovery.follow(one), at(5)))
+    told, (ask,) = recovery.take({"type": "gap", "group": "a", "reason": "full", "lost": 3})
     assert (told, ask["since"]) == ([], at(5))
-    assert ledger.take(notified(at(9))) == ([], [])
-    assert ledger.take(confirmed(ask, at(5), recovered=True)) == ([], [])
-    assert ledger.take(notified(at(6)))[0] == [(one, Notification("a", at(6), at(6)))]
+    assert recovery.take(notified(at(9))) == ([], [])
+    assert recovery.take(confirmed(ask, at(5), recovered=True)) == ([], [])
+    assert recovery.take(notified(at(6)))[0] == [(one, Notification("a", at(6), at(6)))]
 
 
 def test_a_gap_is_told_where_there_is_no_history() -> None:
-    ledger, one = Ledger(), Follower("a")
-    ledger.take(confirmed(ledger.follow(one), None))
+    recovery, one = Recovery(), Follower("a")
+    recovery.take(confirmed(recovery.follow(one), None))
     gap = {"type": "gap", "group": "a", "reason": "full", "lost": 3}
-    assert ledger.take(gap) == ([(one, Gap("a", "full", 3))], [])
+    assert recovery.take(gap) == ([(one, Gap("a", "full", 3))], [])
 
 
 def test_a_group_is_left_with_its_last_follower() -> None:
-    ledger, one, other = Ledger(), Follower("a"), Follower("a")
-    ledger.follow(one)
-    ledger.follow(other)
-    assert ledger.leave(one) is None
-    assert ledger.leave(one) is None
-    assert ledger.leave(other) == {"type": "unsubscribe", "group": "a"}
-    assert ledger.resume() == []
+    recovery, one, other = Recovery(), Follower("a"), Follower("a")
+    recovery.follow(one)
+    recovery.follow(other)
+    assert recovery.leave(one) is None
+    assert recovery.leave(one) is None
+    assert recovery.leave(other) == {"type": "unsubscribe", "group": "a"}
+    assert recovery.resume() == []
 
 
 def test_an_answer_to_one_who_left_is_for_nobody() -> None:
-    ledger, one = Ledger(), Follower("a")
-    ask = ledger.follow(one)
-    ledger.leave(one)
-    assert ledger.take(confirmed(ask, None)) == ([], [])
+    recovery, one = Recovery(), Follower("a")
+    ask = recovery.follow(one)
+    recovery.leave(one)
+    assert recovery.take(confirmed(ask, None)) == ([], [])
     assert not one.is_live
 
 
 def test_an_answer_of_an_earlier_connection_is_for_nobody() -> None:
-    ledger, one = Ledger(), Follower("a")
-    before = ledger.follow(one)
-    (ask,) = ledger.resume()
-    assert ledger.take(confirmed(before, at(5))) == ([], [])
+    recovery, one = Recovery(), Follower("a")
+    before = recovery.follow(one)
+    (ask,) = recovery.resume()
+    assert recovery.take(confirmed(before, at(5))) == ([], [])
     assert not one.is_live
-    ledger.take(confirmed(ask, at(6)))
+    recovery.take(confirmed(ask, at(6)))
     assert one.position == at(6)
 
 
 def test_a_refusal_ends_the_followers_that_it_answers() -> None:
-    ledger, one, other = Ledger(), Follower("a"), Follower("a")
-    ask = ledger.follow(one)
-    ledger.follow(other)
+    recovery, one, other = Recovery(), Follower("a"), Follower("a")
+    ask = recovery.follow(one)
+    recovery.follow(other)
     error = {"type": "error", "code": "forbidden", "message": "not yours"}
-    [(refused, why)], _ = ledger.take({**error, "ref": ask["ref"]})
+    [(refused, why)], _ = recovery.take({**error, "ref": ask["ref"]})
     assert refused is one
     assert isinstance(why, Forbidden)
-    assert ledger.followers == [other]
-    [(refused, _)], _ = ledger.take({**error, "ref": None, "group": "a"})
+    assert recovery.followers == [other]
+    [(refused, _)], _ = recovery.take({**error, "ref": None, "group": "a"})
     assert refused is other
 
 
 def test_frames_of_a_later_version_and_broken_ones_change_nothing() -> None:
-    ledger, one = Ledger(), Follower("a")
-    ledger.take(confirmed(ledger.follow(one), None))
+    recovery, one = Recovery(), Follower("a")
+    recovery.take(confirmed(recovery.follow(one), None))
     broken: list[Frame] = [
         {"type": "sparkle"},
         {"type": "notification"},
@@ -208,7 +208,7 @@ def test_frames_of_a_later_version_and_broken_ones_change_nothing() -> None:
         {"type": "error"},
     ]
     for frame in broken:
-        assert ledger.take(frame) == ([], [])
+        assert recovery.take(frame) == ([], [])
 
 
 class Server:
@@ -253,25 +253,25 @@ STEPS = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(STEPS)
 def test_whatever_happens_each_has_all_in_order_or_is_told_of_the_gap(steps: list[str]) -> None:
-    ledger, server = Ledger(), Server()
+    recovery, server = Recovery(), Server()
     read: dict[Follower, list[Notification | Gap | NotifyError]] = {}
 
     def join() -> None:
         follower = Follower("a")
         read[follower] = []
-        server.answer(ledger.follow(follower))
+        server.answer(recovery.follow(follower))
 
     def cut() -> None:
         server.wire.clear()
         server.is_subscribed = False
-        for ask in ledger.resume():
+        for ask in recovery.resume():
             server.answer(ask)
 
     def gap() -> None:
         server.wire = [{"type": "gap", "group": "a", "reason": "full", "lost": None}]
 
     def take() -> None:
-        deliveries, answers = ledger.take(server.wire.pop(0))
+        deliveries, answers = recovery.take(server.wire.pop(0))
         for follower, item in deliveries:
             read[follower].append(item)
         for ask in answers:
@@ -366,12 +366,12 @@ THREE = ["publish", "publish", 0, 1, "handle", "read", 1, "handle", "handle", "h
 def test_followers_from_different_places_share_a_connection_without_a_hole(
     steps: list[str | int],
 ) -> None:
-    ledger, server = Ledger(), BusyServer()
+    recovery, server = Recovery(), BusyServer()
     read: dict[Follower, list[str]] = {}
     began: dict[Follower, int] = {}
 
     def take() -> None:
-        deliveries, answers = ledger.take(server.wire.pop(0))
+        deliveries, answers = recovery.take(server.wire.pop(0))
         for follower, item in deliveries:
             assert isinstance(item, Notification), item  # nothing is ever lost here
             read[follower].append(str(item.id))
@@ -388,13 +388,13 @@ def test_followers_from_different_places_share_a_connection_without_a_hole(
         elif step == "cut":
             server.wire, server.asked, server.waiting = [], [], [[]]
             server.is_subscribed = False
-            for ask in ledger.resume():
+            for ask in recovery.resume():
                 server.ask(ask)
         elif isinstance(step, int) and len(read) < 4:
             start = min(step, server.top)
             one = Follower("a", server.position(start))
             began[one], read[one] = start, []
-            server.ask(ledger.follow(one))
+            server.ask(recovery.follow(one))
     while server.asked or server.waiting[0] or server.wire:
         server.handle()
         while server.wire:

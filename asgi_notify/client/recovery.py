@@ -1,6 +1,6 @@
 """Who follows which group from which position: what one connection owes the next.
 
-Nothing waits here. `Ledger` says which frames to send, and takes those that come.
+Nothing waits here. `Recovery` says which frames to send, and takes those that come.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from ..exceptions import NotifyError
 from .errors import refused_subscription
 from .items import Frame, Gap, Notification, is_repeated, text_of
 
-__all__ = ["Delivery", "Follower", "Ledger"]
+__all__ = ["Delivery", "Follower", "Recovery"]
 
 
 @dataclass(eq=False)
@@ -32,7 +32,7 @@ Delivery = tuple[Follower, Notification | Gap | NotifyError]
 """What is for whom. An error ends the subscription."""
 
 
-class Ledger:
+class Recovery:
     """The followers of one client, over all its connections."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from asgi_notify import History, InMemoryChannelLayer, NotificationConsumer, URLRouter, path
 from asgi_notify.client import Gap, Notification
 from asgi_notify.client.items import Frame
-from asgi_notify.client.ledger import Follower, Ledger
+from asgi_notify.client.recovery import Follower, Recovery
 from asgi_notify.layers import Overflow
 from asgi_notify.positions import Position
 from asgi_notify.protocol import PROTOCOL
@@ -55,7 +55,7 @@ class Clients:
     """The subscribers of one client, and what each has got."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger()
+        self.recovery = Recovery()
         self.read: dict[Follower, list[Notification | Gap]] = {}
         self.began: dict[Follower, int | None] = {}
 
@@ -63,10 +63,10 @@ class Clients:
         follower = Follower(GROUP, since and str(since))
         self.read[follower] = []
         self.began[follower] = since and since.offset
-        return self.ledger.follow(follower)
+        return self.recovery.follow(follower)
 
     def take(self, frame: Frame) -> list[Frame]:
-        deliveries, answers = self.ledger.take(frame)
+        deliveries, answers = self.recovery.take(frame)
         for follower, item in deliveries:
             assert isinstance(item, Notification | Gap), item
             self.read[follower].append(item)
@@ -111,7 +111,7 @@ async def converse(steps: list[Step], policy: Overflow) -> None:
 
     def connect() -> None:
         tasks.start_soon(connection.wire.run, app)
-        connection.ask(*clients.ledger.resume())
+        connection.ask(*clients.recovery.resume())
 
     def cut() -> None:
         nonlocal connection

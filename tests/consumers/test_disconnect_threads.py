@@ -17,7 +17,7 @@ from asgi_notify import (
     route,
 )
 from asgi_notify.events.message import AsyncMessage, SyncMessage
-from asgi_notify.sync import farewell_limiter
+from asgi_notify.sync import disconnect_limiter
 from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, left, text
 from tests.consumers.streams import until
 
@@ -86,13 +86,13 @@ async def test_a_disconnect_waits_for_its_thread_longer_than_it_may_take(
         disconnect_timeout = PATIENCE
 
     log: list[str] = []
-    farewell_limiter().total_tokens = 1
+    disconnect_limiter().total_tokens = 1
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Wire(CONNECT, left()).run, Patient(gate, log, "disconnect"))
-            await until(lambda: farewell_limiter().available_tokens == 0)
+            await until(lambda: disconnect_limiter().available_tokens == 0)
             tasks.start_soon(Wire(CONNECT, left()).run, Sync(gate, log))
-            await until(lambda: farewell_limiter().statistics().tasks_waiting == 1)
+            await until(lambda: disconnect_limiter().statistics().tasks_waiting == 1)
             await anyio.sleep(Sync.disconnect_timeout * 2)
             assert log == []
             gate.set()
@@ -106,12 +106,12 @@ async def test_a_disconnect_that_waits_for_its_thread_outlives_the_cancellation_
     gate: threading.Event, layer: InMemoryChannelLayer
 ) -> None:
     log: list[str] = []
-    farewell_limiter().total_tokens = 1
+    disconnect_limiter().total_tokens = 1
     with anyio.fail_after(PATIENCE):
         busy = asyncio.create_task(Wire(CONNECT, left()).run(Sync(gate, log, "disconnect")))
-        await until(lambda: farewell_limiter().available_tokens == 0)
+        await until(lambda: disconnect_limiter().available_tokens == 0)
         waiting = asyncio.create_task(Wire(CONNECT, left()).run(Sync(gate, log)))
-        await until(lambda: farewell_limiter().statistics().tasks_waiting == 1)
+        await until(lambda: disconnect_limiter().statistics().tasks_waiting == 1)
         waiting.cancel()
         await anyio.wait_all_tasks_blocked()
         gate.set()
@@ -176,8 +176,8 @@ async def test_there_are_as_many_threads_for_the_end_as_for_all_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ASGI_NOTIFY_HANDLER_THREADS", "3")
-    assert farewell_limiter().total_tokens == handler_limiter().total_tokens == 3
-    assert farewell_limiter() is farewell_limiter() is not handler_limiter()
+    assert disconnect_limiter().total_tokens == handler_limiter().total_tokens == 3
+    assert disconnect_limiter() is disconnect_limiter() is not handler_limiter()
 
 
 async def test_a_consumer_without_a_disconnect_handler_ends(layer: InMemoryChannelLayer) -> None:
