@@ -1,9 +1,10 @@
 """Routing, consumers and channel layers for any ASGI application.
 
-A reader who wants to know how it works goes floor by floor: `types` and
-`exceptions`; then `asgi`, `names` and `routing.patterns`, where nothing waits;
-then `layers.mailbox` and `layers.hub`, `sync` and `lifespan`; then the layers
-and routers themselves; then the consumers; and `app`, where all of it meets.
+A reader who wants to know how it works goes floor by floor, from what is easy to what is
+not: `types` and `exceptions`; then `asgi`, `names` and `routing.patterns`, where nothing
+waits; then `layers.mailbox` and `layers.hub`; then the layers themselves, `layers.memory`
+and `layers.shared`, and the routers; then `consumers.connection` and the consumers; and
+`app`, where all of it meets.
 """
 
 from .codec import FrozenMessage

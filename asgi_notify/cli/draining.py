@@ -24,8 +24,10 @@ class DrainsOnSignal:
     """An application whose channel layers close when the process gets a signal to stop.
 
     uvicorn tells an application that it shuts down only once all responses are
-    complete, which an event stream never is. It keeps the handlers of its
-    signals in Python's table, where this one calls them after its own.
+    complete, which an event stream never is. And it closes its sockets some 100 ms
+    after the signal, before each client may have been told to come back. It keeps the
+    handlers of its signals in Python's table. So the first signal waits here until the
+    layers are closed, and is handed on then; a second one is handed on at once.
 
     A worker inside ends first, so that its handlers find the layers open, and who
     still listens hears of what they have done.
@@ -51,36 +53,53 @@ class DrainsOnSignal:
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         told = anyio.Event()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._drain, told)
             loop = asyncio.get_running_loop()
-            with _on_signal(lambda: loop.call_soon_threadsafe(told.set)):
+            with _on_signal(lambda: loop.call_soon_threadsafe(told.set)) as hand_on:
+                tasks.start_soon(self._drain, told, hand_on)
                 await self.inner(scope, receive, send)
             tasks.cancel_scope.cancel()
 
-    async def _drain(self, told: anyio.Event) -> None:
+    async def _drain(self, told: anyio.Event, hand_on: Callable[[], None]) -> None:
         await told.wait()
         self._is_ending = True
-        for part in unwrap(self.inner):
-            if isinstance(part, WithWorker):
-                await part.finish()
-        await channel_layers.close()
+        try:
+            for part in unwrap(self.inner):
+                if isinstance(part, WithWorker):
+                    await part.finish()
+            await channel_layers.close()
+        finally:
+            hand_on()
 
 
 @contextmanager
-def _on_signal(tell: Callable[[], object]) -> Iterator[None]:
-    """Tell of each signal, then have it handled as it would have been."""
+def _on_signal(tell: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Tell of the first signal; what is yielded has it handled as it would have been."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    held: list[tuple[int, FrameType | None]] = []
+    has_come = False
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal has_come
+        if has_come:  # somebody will not wait any longer
+            pass_on(number, frame)
+            return
+        has_come = True
+        held.append((number, frame))
         tell()
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
         handler = before[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
 
+    def hand_on() -> None:
+        while held:
+            pass_on(*held.pop())
+
     for number in SIGNALS:
         signal.signal(number, handle)
     try:
-        yield
+        yield hand_on
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
