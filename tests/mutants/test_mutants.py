@@ -86,6 +86,9 @@ from tests.mutants.trial import run_tests
 for name in sys.argv[2:]:
     outcome = run_tests(Path(sys.argv[1]), [f"{name}.py"], None, 3)
     print(name, len(outcome.seconds), outcome.failed, outcome.ended)
+names = [f"{name}.py" for name in sys.argv[2:4]]
+chosen = run_tests(Path(sys.argv[1]), names, {"test_passes.py::test_one": 1.0}, 3)
+print([*chosen.seconds], chosen.failed)
 """
 
 
@@ -104,6 +107,7 @@ def test_a_run_tells_what_passes_from_what_fails_hangs_or_dies(tmp_path: Path) -
         "test_fails 1 ['test_fails.py::test_one'] ok",
         "test_is_busy 0 [] SIGXCPU",
         "test_ends 0 [] exit code 3",
+        "['test_passes.py::test_one'] []",
     ]
 
 
