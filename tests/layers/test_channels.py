@@ -82,6 +82,26 @@ async def test_of_several_readers_one_gets_each_message(layer: BaseChannelLayer)
     assert sorted(got) == list(range(80))
 
 
+async def test_a_message_for_one_of_two_readers_leaves_the_other_its_own(
+    layer: BaseChannelLayer,
+) -> None:
+    got: list[int] = []
+
+    async def reader() -> None:
+        got.extend(await receive(layer, "work", 1))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reader)
+        tasks.start_soon(reader)
+        await anyio.wait_all_tasks_blocked()
+        await layer.send("work", number(1))
+        with anyio.fail_after(5):
+            while not got:
+                await checkpoint()
+        await layer.send("work", number(2))
+    assert got == [1, 2]
+
+
 async def test_a_cancelled_reader_loses_no_message(layer: BaseChannelLayer) -> None:
     got: list[int] = []
 

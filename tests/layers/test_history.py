@@ -284,7 +284,9 @@ def test_limits_that_make_no_sense_are_refused(options: Any, sentence: str) -> N
 
 
 def test_no_groups_at_all_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="history_groups is a whole number above 0, not 0"):
+    with pytest.raises(
+        ConfigurationError, match=r"^history_groups is a whole number above 0, not 0"
+    ):
         Histories({}, max_groups=0)
 
 

@@ -37,6 +37,16 @@ def test_a_key_gives_the_first_result_within_the_window_and_no_longer() -> None:
     assert publications.first("room", "key") == "sent again"
 
 
+def test_a_key_is_known_for_five_minutes_unless_told_otherwise() -> None:
+    clock = Clock()
+    publications: Publications[str] = Publications(clock=clock)
+    publications.remember("room", "key", "sent")
+    clock.move(299.5)
+    assert publications.first("room", "key") == "sent"
+    clock.move(0.5)
+    assert publications.first("room", "key") is None
+
+
 def test_a_key_is_known_in_its_own_group_alone() -> None:
     publications, _ = make()
     publications.remember("room", "key", "sent")
