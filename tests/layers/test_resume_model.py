@@ -12,9 +12,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from asgi_notify.codec import FrozenMessage
 from asgi_notify.exceptions import ChannelFull
-from asgi_notify.layers import BaseChannelLayer, History, Mailbox, Overflow
+from asgi_notify.layers import (
+    BaseChannelLayer,
+    History,
+    InMemoryChannelLayer,
+    Mailbox,
+    Overflow,
+)
 from asgi_notify.positions import Position
 
+from .double import DoubleLayer
 from .tools import Clock, number
 
 CAPACITY = 3  # messages; as few as possible for every limit to be met
@@ -200,6 +207,8 @@ class ResumingOnTrio(Resuming):
     backend = "trio"
 
 
+# On a real server each of thousands of steps is a way there and back.
+@pytest.mark.parametrize("engine", [InMemoryChannelLayer, DoubleLayer], indirect=True)
 @pytest.mark.parametrize("machine", [Resuming, ResumingOnTrio])
 def test_no_interleaving_leaves_a_hole_untold_or_repeats_a_message(
     machine: type[Resuming], engine: type[BaseChannelLayer], caplog: pytest.LogCaptureFixture

