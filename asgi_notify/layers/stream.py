@@ -153,7 +153,8 @@ class GroupStream:
         try:
             yield later
         finally:
-            self._later.remove(later)
+            # remove() takes the first that is equal, which may be that of another who joins.
+            self._later = [one for one in self._later if one is not later]
 
     def _wait(self, message: FrozenMessage) -> None:
         if len(self._waiting) >= MAX_WAITING:

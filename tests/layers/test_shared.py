@@ -4,6 +4,8 @@ them is bad: two layers on one double of an engine stand for two processes."""
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -11,6 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from asgi_notify.exceptions import ChannelFull, InvalidMessage, LayerUnavailable
 from asgi_notify.layers import History, Joined, Mailbox, Sent
+from asgi_notify.layers.engine import Read
 from asgi_notify.layers.shared import EngineChannelLayer
 from asgi_notify.positions import Position
 
@@ -246,6 +249,41 @@ async def test_who_joins_while_messages_are_on_their_way_has_no_hole_and_no_repe
     if keeper is not None:
         assert await take(keeper, 40) == list(range(1, 41))
         second.detach(keeper)
+
+
+async def test_two_that_join_at_once_miss_nothing_whoever_has_read_the_history_first(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = await processes.start()
+    member = await join(layer, "room")
+    [since] = await publish(layer, "room", 1)
+    assert await take(member, 1) == [1]
+    engine = processes.engine_of(layer)
+    read_now, may_answer = engine.read, [anyio.Event(), anyio.Event()]
+    answers = iter(may_answer)
+
+    async def read_slowly(*args: Any) -> Read:
+        found, answer = await read_now(*args), next(answers, None)
+        if answer is not None:
+            await answer.wait()
+        return found
+
+    monkeypatch.setattr(engine, "read", read_slowly)
+    slow, fast = await layer.attach(), await layer.attach()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for mailbox in (slow, fast):
+                tasks.start_soon(partial(layer.group_add, "room", mailbox.channel, since=since))
+                await anyio.wait_all_tasks_blocked()
+            may_answer[1].set()
+            await until(lambda: layer.hub.has_member("room", fast.channel))
+            await publish(layer, "room", 2)
+            assert await take(member, 1) == [2]
+            may_answer[0].set()
+    await publish(layer, "room", 3)
+    assert [await take(mailbox, 2) for mailbox in (slow, fast)] == [[2, 3], [2, 3]]
+    for mailbox in (member, slow, fast):
+        layer.detach(mailbox)
 
 
 async def test_who_comes_from_a_process_that_was_ahead_gets_nothing_twice(

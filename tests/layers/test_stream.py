@@ -159,6 +159,17 @@ def test_one_that_joins_gets_what_is_delivered_while_it_reads() -> None:
     assert offsets(later) == [2, 3, 4]
 
 
+def test_of_two_that_join_at_once_the_first_to_end_takes_nothing_from_the_other() -> None:
+    stream = started(1)
+    with stream.collecting() as slow:
+        with stream.collecting() as fast:
+            pass  # as empty as the other one, and so equal to it
+        stream.take(at(2))
+    assert offsets(slow) == [2]
+    stream.take(at(3))
+    assert (offsets(fast), offsets(slow)) == ([], [2])
+
+
 def test_more_than_enough_waiting_messages_are_let_go_of_and_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
