@@ -23,7 +23,7 @@ LONGER: Mapping[str, int] = {
     "layers.base": 420,  # one contract, most of it sentences
     "layers.hub": 340,
     "layers.link": 500,  # one group's way between an engine and its members
-    "layers.mailbox": 360,
+    "layers.mailbox": 480,
     "layers.shared": 480,  # one method for each of the contract's
     "sync": 400,
 }
@@ -65,7 +65,6 @@ FLOORS: Mapping[str, float] = {
     "layers.options": 2,
     "layers.overflow": 1,
     "layers.presence": 2,
-    "layers.queue": 1.3,
     "layers.results": 1.2,
     "layers.stream": 1.2,
     "layers.base": 2.2,

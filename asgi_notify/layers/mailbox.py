@@ -1,9 +1,46 @@
-"""One channel's bounded queue: how it fills, how it loses messages, how its reader waits."""
+"""One channel's mailbox: how it fills, how it loses messages, how its one reader waits.
 
+**What waits** stands in one of two forms, because most often nothing waits or one
+entry does. An empty deque takes some 700 bytes, which every idle connection would pay for:
+
+    ====================  =========  =====================
+    entries that wait     `_next`    `_items`
+    ====================  =========  =====================
+    none                  None       None
+    one                   the entry  None
+    more                  None       a deque, never empty
+    ====================  =========  =====================
+
+(A deque may hold one entry, such as the last that is left of several.)
+
+**What takes room**: only an `Entry` itself, which is a live message, counts against the
+capacity. Its subclasses (an event of the client, a message out of a history, a gap, a
+request to close) wait in the same order and are counted in `_uncounted`, so that the
+room that is taken is one subtraction.
+
+**The reader** is in one of three states, by `_reader` and `_is_woken`:
+
+                    an entry comes: reader.set()
+        asleep  ----------------------------------->  woken
+        (_reader)                                     (_is_woken)
+           ^                                            |
+           |  nothing waits: wait(), watch(reader)      |  its turn has come: pop()
+           |                                            v
+           +------------------------------------------  reading
+                                                        (neither)
+
+A woken reader is not slow: it has only not had its turn of the event loop. So a mailbox
+whose reader is woken takes messages beyond its capacity, and the sender waits in
+`catch_up` until the reader pops. A reader that is reading while its mailbox is full is
+too slow, and the overflow policy decides.
+"""
+
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import inf
+from typing import Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -11,16 +48,34 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from ..exceptions import ChannelFull, NotifyError
 from ..positions import Position
 from ..types import Event
-from .entries import CloseRequest, Entry, FromClient, Gap, Losses, Replayed, is_of_history, note
+from .entries import (
+    PRESENCE,
+    CloseRequest,
+    Entry,
+    FromClient,
+    Gap,
+    Losses,
+    Replayed,
+    is_of_history,
+    note,
+)
 from .overflow import Overflow
-from .queue import Queue, Reader
 
-__all__ = ["Mailbox"]
+__all__ = ["Mailbox", "Reader"]
 
 READ_AHEAD = 8  # events; enough to see a leaving client behind what it sent last
 
+logger = logging.getLogger("asgi_notify.layers")
 
-class Mailbox(Queue):
+
+class Reader(Protocol):
+    """Whoever waits for a mailbox to be filled, such as an event."""
+
+    def set(self) -> object:
+        """There is something to read."""
+
+
+class Mailbox:
     """The queue of one channel, read by its consumer or by ``receive``.
 
     Messages come out in the order they went in. At most ``capacity`` messages
@@ -40,8 +95,9 @@ class Mailbox(Queue):
     """
 
     __slots__ = (
-        "_ahead", "_is_woken", "_reader", "_readers", "_room", "_turn", "error", "groups",
-        "on_close", "overflow",
+        "_ahead", "_clock", "_is_woken", "_items", "_logged", "_losses", "_next", "_reader",
+        "_readers", "_room", "_tells_gaps", "_turn", "_uncounted", "capacity", "channel",
+        "error", "groups", "on_close", "overflow",
     )  # fmt: skip
 
     def __init__(
@@ -53,33 +109,68 @@ class Mailbox(Queue):
         clock: Callable[[], float] = time.monotonic,
         tell_gaps: bool = False,
     ) -> None:
-        super().__init__(channel, capacity, losses, clock, tell_gaps)
+        self.channel = channel
+        self.capacity = capacity
+        self.overflow = overflow
         self.error: NotifyError | None = None  # why it was closed
         self.groups: set[str] = set()
         self.on_close: Callable[[], None] | None = None
-        self.overflow = overflow
-        self._is_woken = False  # the reader has something to do, and will do it in its turn
-        self._turn: anyio.Event | None = None  # for senders that wait for that
-        self._reader: Reader | None = None
-        self._readers = 0  # in wait()
+        self._clock = clock
+        # What waits.
+        self._next: Entry | None = None  # the only one that waits
+        self._items: deque[Entry] | None = None  # all that wait, where they are more
+        self._uncounted = 0  # how many of those that wait take no room: all but live messages
         self._ahead = 0  # how many events of the client wait
         self._room: anyio.Event | None = None  # for one more of them
+        # What was lost.
+        self._losses = losses
+        self._tells_gaps = tell_gaps
+        self._logged = False
+        # Who reads.
+        self._reader: Reader | None = None
+        self._readers = 0  # in wait()
+        self._is_woken = False  # the reader has something to do, and will do it in its turn
+        self._turn: anyio.Event | None = None  # for senders that wait for that
+
+    # What waits.
 
     @property
-    def is_read(self) -> bool:
-        """Whether somebody waits for the next message."""
-        return self._readers > 0 or self._reader is not None or self._is_woken
+    def unread(self) -> int:
+        """How many messages wait, apart from what the client itself sent."""
+        return len(self._unread()) if self._uncounted else len(self._waiting())
 
-    @property
-    def is_lagging(self) -> bool:
-        """Whether it is over its capacity for a reader that has not had its turn yet."""
-        return self._is_woken and self._taken() > self.capacity
+    def _unread(self) -> list[Entry]:
+        return [e for e in self._waiting() if not (e.is_from_client or isinstance(e, Gap))]
 
-    async def catch_up(self) -> None:
-        """Wait while it `is_lagging`: until its reader takes out, or stops to read."""
-        while self.is_lagging:
-            self._turn = self._turn or anyio.Event()
-            await self._turn.wait()
+    def _waiting(self) -> Sequence[Entry]:
+        if self._items is not None:
+            return self._items
+        return () if self._next is None else (self._next,)
+
+    def _queue(self) -> deque[Entry]:
+        """All that wait, to be changed in place; it must not be left empty."""
+        if self._items is None:
+            self._items, self._next = deque(self._waiting()), None
+        return self._items
+
+    def _keep(self, entries: Collection[Entry]) -> None:
+        """Let these be all that wait."""
+        self._next, self._items = None, deque(entries) or None
+        self._uncounted = sum(type(entry) is not Entry for entry in entries)
+
+    def _append(self, entry: Entry) -> None:
+        if self._items is not None:
+            self._items.append(entry)
+        elif self._next is not None:
+            self._items = deque((self._next, entry))
+            self._next = None
+        else:
+            self._next = entry
+        self.wake()
+
+    def _taken(self) -> int:
+        """How much of the capacity is used."""
+        return len(self._waiting()) - self._uncounted
 
     # Putting in: called by the layer in the loop of its consumers, never waits.
 
@@ -91,9 +182,11 @@ class Mailbox(Queue):
         had its turn yet, so it is not slow. A burst that is sent in one turn of
         the event loop loses nothing.
         """
+        # The two ways that nearly every message takes are written out here, without
+        # a call of `_append`: behind others, and alone. A group pays for each member.
         items = self._items
         if items is not None and len(items) - self._uncounted < self.capacity:
-            items.append(entry)  # whose reader has been told of the first of them
+            items.append(entry)  # the first of them has woken the reader
             return True
         if items is not None or self._next is not None or self.error is not None:
             return self._offer_behind(entry)
@@ -115,6 +208,10 @@ class Mailbox(Queue):
         if self._is_woken:
             self._append(entry)
             return None
+        return self._offer_when_full(entry)
+
+    def _offer_when_full(self, entry: Entry) -> bool | None:
+        """Meet one more than fits: lose what is too old, or else do what the policy says."""
         queue = self._queue()
         oldest = next(place for place, item in enumerate(queue) if type(item) is Entry)
         if queue[oldest].expires_at <= self._clock():
@@ -166,35 +263,6 @@ class Mailbox(Queue):
         first = next(waiting, None)
         return None if first is None else first.after
 
-    def lose(
-        self, group: str, reason: str, lost: int | None, after: Position | None = None
-    ) -> None:
-        """Count messages of a group that were lost on their way here, and tell the reader of them.
-
-        Args:
-            group: whose they were.
-            reason: why they were lost.
-            lost: how many, or None where nobody can say; counted as one then.
-            after: the position right before the first of them, where it had one.
-        """
-        if self.error is not None:
-            return
-        self._losses.count(reason, group, lost or 1)
-        if self._tells_gaps:
-            queue = self._queue()
-            self._uncounted += note(queue, len(queue), Gap.of(group, reason, lost, after))
-            self.wake()
-
-    def _append(self, entry: Entry) -> None:
-        if self._items is not None:
-            self._items.append(entry)
-        elif self._next is not None:
-            self._items = deque((self._next, entry))
-            self._next = None
-        else:
-            self._next = entry
-        self.wake()
-
     async def put_event(self, event: Event) -> None:
         """Put in what the client sent; waits while `READ_AHEAD` of its events wait."""
         await checkpoint_if_cancelled()
@@ -204,18 +272,6 @@ class Mailbox(Queue):
         self._ahead += 1
         self._uncounted += 1
         self._append(FromClient(inf, event))
-
-    def close(self, error: NotifyError) -> None:
-        """Take no more, lose what waits (it is counted), and raise this at the reader."""
-        if self.error is not None:
-            return
-        self.error = error
-        self._lose("closed", self._unread())
-        self._keep(())
-        self._let_senders_go()  # there is nothing any more that they could wait for
-        self.wake()
-        if self.on_close is not None:
-            self.on_close()
 
     # Taking out.
 
@@ -252,6 +308,100 @@ class Mailbox(Queue):
                 return entry
             self._expire_from(entry)
 
+    def forget(self) -> None:
+        """Let go of all messages; what the client itself sent stays."""
+        self._keep([entry for entry in self._waiting() if entry.is_from_client])
+
+    # Losing: each loss is counted, the first of a channel is logged, and a gap may stand
+    # in the place of what was lost.
+
+    def expire(self) -> None:
+        """Lose (and count) the messages whose time is over."""
+        now = self._clock()
+        kept: deque[Entry] = deque()
+        for entry in self._waiting():
+            if entry.expires_at > now and not isinstance(entry, Gap):
+                kept.append(entry)
+            else:
+                self._let_go(entry, kept)
+        self._keep(kept)
+
+    def _expire_from(self, entry: Entry) -> None:
+        """Lose one that was taken out, and those behind it, and put gaps before the rest."""
+        now = self._clock()
+        queue, gaps = self._queue(), deque[Entry]()
+        self._let_go(entry, gaps)
+        while queue and (isinstance(queue[0], Gap) or queue[0].expires_at <= now):
+            self._uncounted -= type(queue[0]) is not Entry
+            self._let_go(queue.popleft(), gaps)
+        queue.extendleft(reversed(gaps))
+        self._items = queue or None
+
+    def _let_go(self, entry: Entry, kept: deque[Entry]) -> None:
+        """Put the gap that stands for an entry behind what is kept; a gap stands for itself."""
+        if isinstance(entry, Gap):  # which may now stand beside another
+            self._uncounted += note(kept, len(kept), entry)
+        else:
+            self._lose_here("expired", entry, kept, len(kept))
+
+    def lose(
+        self, group: str, reason: str, lost: int | None, after: Position | None = None
+    ) -> None:
+        """Count messages of a group that were lost on their way here, and tell the reader of them.
+
+        Args:
+            group: whose they were.
+            reason: why they were lost.
+            lost: how many, or None where nobody can say; counted as one then.
+            after: the position right before the first of them, where it had one.
+        """
+        if self.error is not None:
+            return
+        self._losses.count(reason, group, lost or 1)
+        if self._tells_gaps:
+            queue = self._queue()
+            self._uncounted += note(queue, len(queue), Gap.of(group, reason, lost, after))
+            self.wake()
+
+    def _lose_here(self, reason: str, entry: Entry, queue: deque[Entry], place: int) -> None:
+        """Lose a message, and tell of it right before a place of the queue."""
+        self._lose(reason, (entry,))
+        if self._tells_gaps and entry.group is not None and entry.message["type"] not in PRESENCE:
+            self._uncounted += note(queue, place, Gap.of(entry.group, reason, 1, entry.after))
+
+    def _lose(self, reason: str, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self._losses.count(reason, entry.group)
+            if not self._logged:
+                self._logged = True
+                logger.warning(
+                    "channel %s lost a message (%s; capacity %d); further losses of this "
+                    "channel are only counted", self.channel, reason, self.capacity,
+                )  # fmt: skip
+
+    # Its reader, and the senders that wait for the reader's turn.
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody waits for the next message."""
+        return self._readers > 0 or self._reader is not None or self._is_woken
+
+    @property
+    def is_lagging(self) -> bool:
+        """Whether it is over its capacity for a reader that has not had its turn yet."""
+        return self._is_woken and self._taken() > self.capacity
+
+    async def catch_up(self) -> None:
+        """Wait while it `is_lagging`: until its reader takes out, or stops to read."""
+        while self.is_lagging:
+            self._turn = self._turn or anyio.Event()
+            await self._turn.wait()
+
+    def _let_senders_go(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.set()
+
     async def wait(self) -> None:
         """Wait until there may be something to take out, or the mailbox is closed."""
         if self._waiting() or self.error is not None:
@@ -277,7 +427,7 @@ class Mailbox(Queue):
     def watch(self, reader: Reader | None) -> None:
         """Have the one reader's ``set`` called, once, when there is something; None: no more.
 
-        A reader that was told, and has not popped since, counts as one that keeps up.
+        A reader that was woken, and has not popped since, counts as one that keeps up.
         """
         self._reader = reader
         self._is_woken = False
@@ -297,16 +447,24 @@ class Mailbox(Queue):
             self._is_woken = True
             reader.set()
 
-    def _let_senders_go(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.set()
-
     # The end.
+
+    def close(self, error: NotifyError) -> None:
+        """Take no more, lose what waits (it is counted), and raise this at the reader."""
+        if self.error is not None:
+            return
+        self.error = error
+        self._lose("closed", self._unread())
+        self._keep(())
+        self._let_senders_go()  # there is nothing any more that they could wait for
+        self.wake()
+        if self.on_close is not None:
+            self.on_close()
 
     def leave(self) -> None:
         """Count what waits as lost, since its consumer has left; nobody waits for it any more."""
-        super().leave()
+        for entry in self._unread():
+            self._losses.count("left", entry.group)
         self.watch(None)
 
     def abandon(self) -> None:
