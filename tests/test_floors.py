@@ -115,6 +115,7 @@ FLOORS: Mapping[str, float] = {
     "routing": 3.1,
     # applications
     "consumers.handlers": 1.1,
+    "consumers.passing": 1.3,
     "users": 4,
     "consumers.watchdog": 4,
     "consumers.stepping": 4,

@@ -9,7 +9,7 @@ from ..exceptions import Forbidden, MisuseError
 from ..names import handler_name
 from ..types import Message
 
-__all__ = ["awaitable", "blamed", "find_handler", "require_yes"]
+__all__ = ["awaitable", "blamed", "find_handler", "is_helper", "require_yes"]
 
 logger = logging.getLogger("asgi_notify.consumers")
 
@@ -34,19 +34,24 @@ def find_handler(cls: type, message: Message) -> str | None:
         InvalidMessage: the message has no usable type.
     """
     name = handler_name(message)
-    is_helper = any(name in vars(base).get("helpers", ()) for base in cls.__mro__)
+    is_own = is_helper(cls, name)
     # getattr alone would find what classes have and instances have not: "mro", "register".
     is_there = any(name in vars(base) for base in cls.__mro__)
-    if not is_helper and is_there and callable(getattr(cls, name)):
+    if not is_own and is_there and callable(getattr(cls, name)):
         return name
     if not name.endswith("_disconnect"):
-        _log_unhandled(cls, message["type"], name, is_helper)
+        _log_unhandled(cls, message["type"], name, is_own)
     return None
 
 
+def is_helper(cls: type, name: str) -> bool:
+    """Whether a method is for a consumer's own use, so that no message may reach it."""
+    return any(name in vars(base).get("helpers", ()) for base in cls.__mro__)
+
+
 @lru_cache(maxsize=256)  # once for each class and type, so that a flood logs one line
-def _log_unhandled(cls: type, kind: str, name: str, is_helper: bool) -> None:
-    reason = "is for the consumer's own use" if is_helper else "does not exist"
+def _log_unhandled(cls: type, kind: str, name: str, is_own: bool) -> None:
+    reason = "is for the consumer's own use" if is_own else "does not exist"
     logger.warning(
         "a message of type %r was passed over: %s.%s %s; name the type after a handler",
         kind, cls.__qualname__, name, reason,

@@ -1,7 +1,7 @@
 """Consumers of WebSockets: connect, receive and disconnect instead of bare events."""
 
 import json
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -10,6 +10,7 @@ from ..exceptions import ClientError, MisuseError, NoRouteFound, TooLarge, Unsup
 from ..types import Event, Message
 from .base import AsyncConsumer, Consumer
 from .handlers import awaitable
+from .passing import Render, Rendering, add_handlers, renderings_of
 from .threads import SyncConsumer
 
 __all__ = [
@@ -28,13 +29,25 @@ class _Websocket(Consumer[Done], Generic[Done]):
     Attributes:
         max_message_size: bytes of one frame from the client, over which it is
             closed with 1009; None leaves the limit to the server.
+        passes_on: types of messages that are only passed on, each with the function
+            that makes the text of a frame of such a message. It stands for a handler
+            that sends this text, and takes less: see docs/consumers.md.
     """
 
     max_message_size: int | None = None
+    passes_on: ClassVar[Mapping[str, Render]] = {}
 
     helpers: ClassVar[frozenset[str]] = frozenset(
         {"accept", "close", "connect", "disconnect", "receive"}
     )
+
+    _renderings: ClassVar[Mapping[str, Rendering]] = {}
+    """How the types of messages read that nothing of the class's own has to do with."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        add_handlers(cls)
+        cls._renderings = renderings_of(cls)
 
     def websocket_connect(self, message: Event, /) -> Done:
         """Handle the client's wish to connect."""
@@ -149,6 +162,12 @@ class AsyncWebsocketConsumer(_Websocket[Awaitable[None]], AsyncConsumer):
 
 class WebsocketConsumer(_Websocket[None], SyncConsumer):  # type: ignore[misc]  # in send()
     """A WebSocket consumer whose methods are plain functions, run in worker threads."""
+
+    def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
+        rendering = self._renderings.get(message["type"])
+        if rendering is None:
+            return super().dispatch(message)
+        return self._connection.send(asgi.send_text(rendering(message)))  # no need of a thread
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):

@@ -1,0 +1,182 @@
+"""Messages that a consumer only passes on: declared by a function that makes their text.
+
+The declaration ``passes_on = {"chat.message": as_text}`` stands for a handler::
+
+    async def chat_message(self, message):
+        await self.send(text_data=as_text(message))
+
+Unlike a handler, it says that the text is the same for all who get the message. So the text is
+made once, and what is known of the message before its consumer has its turn is enough to send it.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ..codec import FrozenMessage
+from ..exceptions import ConfigurationError, InvalidMessage, MisuseError
+from ..layers.entries import CLOSE
+from ..names import handler_name
+from ..spelling import SpelledOnce
+from ..types import Message
+from .handlers import is_helper
+
+__all__ = ["Render", "Rendering", "add_handlers", "is_ours", "renderings_of"]
+
+Render = Callable[[Message], str]
+"""Makes the text frame of a message; called once for all who get it, in the event loop."""
+
+MEMORY = 256 * 1024  # characters of one function's texts; a full mailbox of long ones
+
+
+class Rendering:
+    """What a message reads like by one function, which is asked once for all who get it.
+
+    Args:
+        render: the function.
+    """
+
+    __slots__ = ("__weakref__", "_spelled", "render")
+
+    def __init__(self, render: Render) -> None:
+        self.render = render
+        self._spelled = SpelledOnce(self._text, MEMORY)
+
+    def __call__(self, message: Message) -> str:
+        """The text of a message.
+
+        Raises:
+            Exception: what the function raises, for each who asks.
+            MisuseError: what it returned is no text.
+        """
+        if isinstance(message, FrozenMessage) and message.group is not None:
+            return self._spelled(message)
+        return self._text(message)  # sent to one channel: nobody else asks for it
+
+    def _text(self, message: Message) -> str:
+        text = self.render(message)
+        if not isinstance(text, str):
+            raise MisuseError(
+                f"{_name(self.render)}() returned {text!r} for {message['type']!r}; a function of "
+                "passes_on returns the text of a frame, such as json.dumps(...)"
+            )
+        return text
+
+
+# By the function's id: not every callable can be a key, and a rendering keeps its own alive.
+_renderings: WeakValueDictionary[int, Rendering] = WeakValueDictionary()
+
+
+def _shared_rendering(render: Render) -> Rendering:
+    """The one rendering of a function, whichever classes have declared it."""
+    rendering = _renderings.get(id(render))
+    if rendering is None:
+        rendering = _renderings[id(render)] = Rendering(render)
+    return rendering
+
+
+def add_handlers(cls: type) -> None:
+    """Give a consumer's class the handlers that its ``passes_on`` stands for.
+
+    Those that its base classes declare, too, but for what it has a method for.
+
+    Raises:
+        ConfigurationError: the declaration makes no sense; the sentence says where.
+    """
+    for base in cls.__mro__:
+        declared = vars(base).get("passes_on", {})
+        where = f"{base.__qualname__}.passes_on"
+        for kind, render in _require_mapping(where, declared).items():
+            name = _require_type(cls, where, kind)
+            _require_function(f"{where}[{kind!r}]", render)
+            if base is cls and name in vars(cls):
+                raise ConfigurationError(
+                    f"{cls.__qualname__} has both a method {name} and {where}[{kind!r}], which "
+                    "stands for one: take one of the two away"
+                )
+            if base is cls or not hasattr(cls, name):  # a base that is a consumer has it already
+                setattr(cls, name, _handler(cls, name, _shared_rendering(render)))
+
+
+def renderings_of(cls: type) -> dict[str, Rendering]:
+    """How a class passes on messages, by their type, where nothing of its own is to see them.
+
+    A method that overrides what was declared is a handler like any other. One that overrides
+    how every message is handled, or every frame sent, has to be called.
+    """
+    if not is_ours(cls, "dispatch", "send"):
+        return {}
+    kinds = {kind for base in cls.__mro__ for kind in vars(base).get("passes_on", {})}
+    handlers = {kind: getattr(cls, handler_name({"type": kind})) for kind in kinds}
+    return {
+        kind: handler.rendering
+        for kind, handler in handlers.items()
+        if isinstance(getattr(handler, "rendering", None), Rendering)
+    }
+
+
+def is_ours(cls: type, *methods: str) -> bool:
+    """Whether a class has these methods from this library, and overrides none of them."""
+    owners = (getattr(getattr(cls, name), "__module__", "") for name in methods)
+    return all(owner.startswith(f"{__package__}.") for owner in owners)
+
+
+def _handler(cls: type, name: str, rendering: Rendering) -> Callable[[Any, Message], Any]:
+    def handler(self: Any, message: Message, /) -> Any:
+        return self.send(text_data=rendering(message))  # an awaitable where the class is async
+
+    handler.__name__, handler.__qualname__ = name, f"{cls.__qualname__}.{name}"
+    handler.__doc__ = "Pass a message on to the client."
+    handler.rendering = rendering  # type: ignore[attr-defined]  # how it is known again
+    return handler
+
+
+def _require_mapping(where: str, declared: object) -> Mapping[str, Render]:
+    if not isinstance(declared, Mapping):
+        raise ConfigurationError(
+            f"{where} is a mapping of message types to functions, such as "
+            f"{{'chat.message': as_text}}, not {declared!r}"
+        )
+    return declared
+
+
+def _require_type(cls: type, where: str, kind: object) -> str:
+    try:
+        name = handler_name({"type": kind})
+    except InvalidMessage as error:
+        raise ConfigurationError(f"{where}: {error}") from error
+    if kind == CLOSE or name.startswith(("websocket_", "http_")):
+        raise ConfigurationError(
+            f"{where}[{kind!r}]: this is an event of the connection, which cannot be passed on"
+        )
+    if is_helper(cls, name):
+        raise ConfigurationError(
+            f"{where}[{kind!r}]: {name} is for the consumer's own use; name the type otherwise"
+        )
+    return name
+
+
+def _require_function(where: str, render: object) -> None:
+    if not callable(render):
+        raise ConfigurationError(
+            f"{where} is a function that makes a message's text, not {render!r}"
+        )
+    if inspect.iscoroutinefunction(render):
+        raise ConfigurationError(
+            f"{where}: {_name(render)}() is async; the text is made without waiting: write `def`, "
+            "or a handler where it has to wait"
+        )
+    try:
+        inspect.signature(render).bind({})
+    except TypeError:
+        raise ConfigurationError(
+            f"{where}: {_name(render)}() takes one argument, the message, and no consumer, since "
+            "its text is the same for all"
+        ) from None
+    except ValueError:  # of some functions written in C, nothing is known
+        pass
+
+
+def _name(render: object) -> str:
+    return str(getattr(render, "__qualname__", render))
