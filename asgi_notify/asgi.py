@@ -11,6 +11,7 @@ from .types import Event, Headers, Scope
 
 __all__ = [
     "DENIAL",
+    "DIRECT",
     "accept",
     "client_address",
     "close",
@@ -28,6 +29,9 @@ DENIAL = "websocket.http.response"
 
 Source: ASGI, "Extensions", section "WebSocket Denial Response".
 """
+
+DIRECT = "asgi_notify.direct"
+"""The extension that takes a WebSocket message at once, or says that it cannot: docs/direct.md."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 

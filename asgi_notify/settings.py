@@ -28,6 +28,8 @@ class Settings:
             (``ASGI_NOTIFY_HANDLER_THREADS``).
         stepping: whether idle consumers are served without waking their tasks,
             where the event loop allows it (``ASGI_NOTIFY_STEPPING``, 1 or 0).
+        gathering: whether what a WebSocket is sent in one turn of the event loop is written
+            at once, by a server that can (``ASGI_NOTIFY_GATHERING``, 1 or 0).
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
     """
 
@@ -38,6 +40,7 @@ class Settings:
     max_body_size: int = MAX_BODY_SIZE
     stepping: bool = True
     allowed_hosts: tuple[str, ...] = ()
+    gathering: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -54,6 +57,7 @@ class Settings:
             handler_threads=_count(environ, "ASGI_NOTIFY_HANDLER_THREADS", HANDLER_THREADS),
             max_body_size=_count(environ, "ASGI_NOTIFY_MAX_BODY_SIZE", MAX_BODY_SIZE),
             stepping=_switch(environ, "ASGI_NOTIFY_STEPPING", cls.stepping),
+            gathering=_switch(environ, "ASGI_NOTIFY_GATHERING", cls.gathering),
         )
 
     @classmethod

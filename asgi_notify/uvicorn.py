@@ -17,18 +17,25 @@ leaves what it was sent unread,        5 seconds without progress, then the rest
 while its connection closes            thrown away
 =====================================  ==============================================
 
+Besides, what a WebSocket is sent in one turn of the event loop is written at once, see
+`asgi_notify.gathering`, and applications are offered ``asgi_notify.direct`` in their scope:
+docs/direct.md. ``ASGI_NOTIFY_GATHERING=0`` turns both off.
+
 This is the only module that knows how uvicorn works inside. Where the installed one
 lacks what stands here, a warning is logged, and uvicorn's own class serves instead.
 """
 
 import asyncio
 import logging
-from asyncio import AbstractEventLoop, BaseTransport, TimerHandle, Transport
-from collections.abc import Callable, Collection
-from time import monotonic
+from asyncio import BaseTransport, Transport
+from collections.abc import Collection, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import Frame
+
+from .asgi import DIRECT
+from .bounded import Bounded
+from .gathering import Gathering, turn_of
 
 # The second choice is what uvicorn takes itself; `_checked` sees that it is another class.
 try:
@@ -46,114 +53,9 @@ except ImportError:
 
 __all__ = ["HttpProtocol", "WebSocketProtocol"]
 
-PORTION = 8 * 1024  # bytes that are parsed at once; a read of the loop is up to 256 KiB
-TURN = 0.002  # seconds of parsing, after which others get their turn
 MAX_HEAD = 64 * 1024  # bytes of a request before its body; nginx: 32 KiB, h11: 16 KiB
-LINGER = 5.0  # seconds; half of what `asgi-notify serve` gives to connections as it stops
 
 logger = logging.getLogger(__name__)
-
-
-class _Bounded:
-    """A transport that hands over what it reads in portions, and whose close comes to an end.
-
-    It stands between a protocol and its real transport. What has been read and not
-    been parsed is the ``rest``. The real transport reads only while there is no rest
-    and the protocol has not paused it.
-
-    Args:
-        transport: the real one, or another of this kind, which is left then.
-        loop: the loop of both.
-        parse: takes the next portion.
-    """
-
-    __slots__ = ("_inner", "_is_due", "_is_paused", "_is_stopped", "_loop", "_parse", "_rest",
-                 "_timer", "_unsent", "write")  # fmt: skip
-
-    def __init__(
-        self, transport: BaseTransport, loop: AbstractEventLoop, parse: Callable[[bytes], object]
-    ) -> None:
-        if isinstance(transport, _Bounded):
-            transport.leave()
-            transport = transport._inner
-        self._inner = cast(Transport, transport)
-        self._loop = loop
-        self._parse: Callable[[bytes], object] | None = parse
-        self._rest = memoryview(b"")
-        self._is_paused = False  # by the protocol
-        self._is_stopped = False  # the real transport's reading
-        self._is_due = False  # a callback that goes on with the rest
-        self._timer: TimerHandle | None = None  # runs from the close on
-        self._unsent = 0  # bytes, when the timer began
-        self.write = self._inner.write
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def take(self, data: bytes) -> None:
-        """Hand over what has been read; where it is much, only the beginning now."""
-        if self._rest or len(data) > PORTION:
-            self._rest = memoryview(bytes(self._rest) + data)
-            self._go_on()
-        elif self._parse is not None:  # the way of nearly everything
-            self._parse(data)
-
-    def pause_reading(self) -> None:
-        """Hand over nothing more, not even of what has been read."""
-        self._is_paused = True
-        self._settle()
-
-    def resume_reading(self) -> None:
-        """Go on where it was paused."""
-        self._is_paused = False
-        self._settle()
-
-    def close(self) -> None:
-        """Send what is left, for as long as the client reads on, and close."""
-        if not self._inner.is_closing():
-            self._rest = memoryview(b"")
-            self._linger()
-            self._inner.close()
-
-    def leave(self) -> None:
-        """Forget the protocol, whose connection has ended or has another protocol now."""
-        self._parse = None  # or the two would keep each other in memory
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._is_stopped and not self._inner.is_closing():
-            self._inner.resume_reading()  # for the next protocol
-
-    def _go_on(self) -> None:
-        self._is_due = False
-        end = monotonic() + TURN  # not the loop's time: uvloop's stands still in a turn
-        while self._parse is not None and not self._is_paused and not self._inner.is_closing():
-            portion, self._rest = self._rest[:PORTION], self._rest[PORTION:]
-            self._parse(bytes(portion))
-            if not self._rest or monotonic() > end:
-                break
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._parse is None or self._inner.is_closing():
-            self._rest = memoryview(b"")
-            return
-        if self._rest and not self._is_paused and not self._is_due:
-            self._is_due = True
-            self._loop.call_soon(self._go_on)
-        stop = self._is_paused or bool(self._rest)
-        if stop is not self._is_stopped:
-            self._is_stopped = stop
-            (self._inner.pause_reading if stop else self._inner.resume_reading)()
-
-    def _linger(self) -> None:
-        self._unsent = self._inner.get_write_buffer_size()
-        self._timer = self._loop.call_later(LINGER, self._give_up)
-
-    def _give_up(self) -> None:
-        if self._inner.get_write_buffer_size() < self._unsent:
-            self._linger()  # a slow client, but it reads
-        else:
-            self._inner.abort()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -165,14 +67,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         self._head = 0  # bytes since the parser last had a request or a body to tell of
-        super().connection_made(cast(Transport, _Bounded(transport, self.loop, self._parse)))
+        super().connection_made(cast(Transport, Bounded(transport, self.loop, self._parse)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        cast(_Bounded, self.transport).leave()
+        cast(Bounded, self.transport).leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        cast(_Bounded, self.transport).take(data)
+        cast(Bounded, self.transport).take(data)
 
     def eof_received(self) -> None:
         self.transport.close()
@@ -208,25 +110,75 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's ``websockets-sansio``, with a bound on answers, on pieces and on goodbyes."""
+    """uvicorn's ``websockets-sansio``, with bounds, and with messages that are gathered.
+
+    There is a bound on answers, on pieces and on goodbyes. With compression, or while frames
+    are logged, messages are sent as uvicorn does it.
+    """
 
     def connection_made(self, transport: BaseTransport) -> None:
         self._pong = b""  # waits until the client reads
         self._pieces = bytearray()  # of a message, but for the first one
-        super().connection_made(cast(Transport, _Bounded(transport, self.loop, self._parse)))
+        self._gathering: Gathering | None = None
+        turn = turn_of(self.loop)
+        bounded = (
+            Bounded(transport, self.loop, self._parse)
+            if turn is None or self.logger.isEnabledFor(logging.DEBUG)  # logs each frame
+            else Gathering(transport, self.loop, self._parse, turn, self.conn, self.writable)
+        )
+        super().connection_made(cast(Transport, bounded))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        cast(_Bounded, self.transport).leave()
+        cast(Bounded, self.transport).leave()
         super().connection_lost(exc)
+        if self._gathering is not None:
+            # It would keep the protocol in memory, whose scope holds it.
+            del self.scope["extensions"][DIRECT]["send"]
+
+    def run_asgi(self) -> Coroutine[Any, Any, None]:
+        """Run the application, and offer it to take messages at once where that is possible."""
+        if isinstance(self.transport, Gathering) and not self.conn.extensions:
+            self._gathering = self.transport
+            self.scope["extensions"][DIRECT] = {
+                "send": self.send,
+                "send_text": self._gathering.send_text,
+            }
+        return super().run_asgi()
+
+    async def send(self, message: Any) -> None:
+        """Take an event of the application."""
+        gathering = self._gathering
+        if gathering is None:
+            return await super().send(message)
+        if message["type"] == "websocket.send":
+            data = message.get("bytes")
+            if data is None:
+                is_taken = gathering.send_text(message.get("text"))
+            else:
+                is_taken = gathering.send_bytes(data)
+            if is_taken:
+                return None
+        gathering.begin()
+        try:
+            await super().send(message)
+        finally:
+            gathering.end()
 
     def data_received(self, data: bytes) -> None:
-        cast(_Bounded, self.transport).take(data)
+        cast(Bounded, self.transport).take(data)
 
     def eof_received(self) -> None:
         self.transport.close()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._gathering is not None:
+            self._gathering.is_ready = False
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._gathering is not None:
+            self._gathering.look()
         pong, self._pong = self._pong, b""
         if pong and not self.transport.is_closing():
             self.transport.write(pong)
@@ -269,10 +221,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 def _checked(ours: Any, needs: Collection[str]) -> Any:
     """Our class, or uvicorn's where that has not all that ours builds on."""
     theirs: type[asyncio.Protocol] = ours.__base__
-    has = {*dir(theirs), *theirs.__init__.__code__.co_names}  # methods, and what it sets
+    begins = theirs.__init__, getattr(theirs, "handle_connect", theirs.__init__)
+    sets = {name for method in begins for name in method.__code__.co_names}
+    has = {*dir(theirs), *sets}
     if lacks := sorted(set(needs) - has):
         logger.warning(
-            "%s of the installed uvicorn has no %s: it serves as it is, without the bounds of %s",
+            "%s of the installed uvicorn has no %s: it serves as it is, without what %s adds",
             theirs.__name__, ", ".join(lacks), ours.__name__,
         )  # fmt: skip
         return theirs
@@ -287,8 +241,9 @@ _HTTP = _BOTH | {
     "pipeline", "send_400_response",
 }  # fmt: skip
 _WEBSOCKET = _BOTH | {
-    "conn", "frames", "handle_cont", "handle_ping", "keepalive_timeout", "resume_writing",
-    "send_receive_event_to_app", "shutdown", "writable",
+    "conn", "frames", "handle_cont", "handle_ping", "keepalive_timeout", "logger",
+    "pause_writing", "resume_writing", "run_asgi", "scope", "send", "send_receive_event_to_app",
+    "shutdown", "writable",
 }  # fmt: skip
 
 if not TYPE_CHECKING:

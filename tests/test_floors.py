@@ -91,8 +91,10 @@ FLOORS: Mapping[str, float] = {
     "web": 2.1,
     "routing.entries": 2,
     "events.routes": 2,
+    "bounded": 2,
+    "gathering": 2.05,
     "testing.*": 2,
-    "uvicorn": 2,
+    "uvicorn": 2.1,
     # engines, routers
     "client.backoff": 1,
     "client.address": 1,
@@ -160,6 +162,7 @@ EXTRAS: Mapping[str, Collection[str]] = {
     "layers.valkey_link": {"glide"},
     "sync": {"trio"},
     "testing.background": {"trio"},  # where a test runs on it
+    "gathering": {"websockets"},
     "uvicorn": {"uvicorn", "websockets"},
 }
 

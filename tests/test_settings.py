@@ -55,6 +55,15 @@ def test_a_number_that_is_none_is_refused_by_name(name: str, text: str) -> None:
         Settings.from_environ({name: text})
 
 
+@pytest.mark.parametrize("name", ["STEPPING", "GATHERING"])
+def test_a_switch_is_one_or_nought(name: str) -> None:
+    for text, is_on in ("", True), ("1", True), ("0", False):
+        settings = Settings.from_environ({f"ASGI_NOTIFY_{name}": text})
+        assert getattr(settings, name.lower()) is is_on
+    with pytest.raises(ConfigurationError, match=f"^ASGI_NOTIFY_{name} is 1 .* not 'yes'$"):
+        Settings.from_environ({f"ASGI_NOTIFY_{name}": "yes"})
+
+
 def test_settings_of_the_process_are_what_its_environment_says_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,7 +1,6 @@
 """The protocols for uvicorn, on a transport that only counts: what a client can make them hold."""
 
 import asyncio
-import base64
 import logging
 import sys
 import tracemalloc
@@ -9,26 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
-from typing import Any
 
 import anyio
 import pytest
-import uvicorn as server
 from anyio.lowlevel import checkpoint
 from uvicorn.protocols.http import auto, h11_impl, httptools_impl
 from uvicorn.protocols.websockets import websockets_sansio_impl
-from uvicorn.server import ServerState
 
+from asgi_notify import bounded
 from asgi_notify import uvicorn as ours
-from asgi_notify.types import Receive, Scope, Send
-from asgi_notify.uvicorn import LINGER, MAX_HEAD, PORTION, HttpProtocol, WebSocketProtocol
+from asgi_notify.bounded import LINGER, PORTION
+from asgi_notify.uvicorn import MAX_HEAD
 from tests.hostile.probes import BINARY, CONT, GOODBYE, PING, TEXT, frame
+from tests.wire import HIGH_WATER, READ, Connection, until
 
 pytestmark = pytest.mark.anyio
-
-WAIT = 10  # seconds until something that is on its way counts as lost
-READ = 256 * 1024  # bytes; what both loops read at once
-HIGH_WATER = 64 * 1024  # bytes; asyncio's and uvloop's default
 
 
 @pytest.fixture
@@ -36,164 +30,10 @@ def anyio_backend() -> str:
     return "asyncio"  # uvicorn's
 
 
-class Wire(asyncio.Transport):
-    """A transport whose other end reads when it is told to.
-
-    Closing it sends what is left first, as the real ones do, and tells the protocol then.
-    """
-
-    def __init__(self, *, is_read: bool = True) -> None:
-        super().__init__()
-        self.protocol: Any = None
-        self.is_read = is_read
-        self.reads_on = True
-        self.sent = b""  # what the client has read
-        self.waiting = b""
-        self.is_aborted = False
-        self.has_ended = False
-        self._is_closing = False
-
-    def write(self, data: Any) -> None:
-        was = len(self.waiting)
-        self.waiting += bytes(data)
-        if was <= HIGH_WATER < len(self.waiting) and not self.is_read:
-            self.protocol.pause_writing()
-        if self.is_read:
-            self.read()
-
-    def read(self, size: int | None = None) -> None:
-        """Have the client read so much of what waits, or all."""
-        was, size = len(self.waiting), len(self.waiting) if size is None else size
-        self.sent += self.waiting[:size]
-        self.waiting = self.waiting[size:]
-        if was > HIGH_WATER and not self.waiting:
-            self.protocol.resume_writing()
-        if not self.waiting and self._is_closing:
-            self._end()
-
-    def close(self) -> None:
-        self._is_closing = True
-        if not self.waiting:
-            self._end()
-
-    def abort(self) -> None:
-        self._is_closing = self.is_aborted = True
-        self.waiting = b""
-        self._end()
-
-    def _end(self) -> None:
-        if not self.has_ended:
-            self.has_ended = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
-
-    def is_closing(self) -> bool:
-        return self._is_closing
-
-    def get_write_buffer_size(self) -> int:
-        assert not self.has_ended, "uvloop raises then"
-        return len(self.waiting)
-
-    def pause_reading(self) -> None:
-        assert not self.has_ended, "uvloop raises then"
-        self.reads_on = False
-
-    def resume_reading(self) -> None:
-        assert not self.has_ended, "uvloop raises then"
-        self.reads_on = True
-
-    def set_protocol(self, protocol: Any) -> None:
-        self.protocol = protocol
-
-    async def receive(self, data: bytes) -> int:
-        """Hand data to the protocol in reads of the usual size; return how much it took."""
-        for start in range(0, len(data), READ):
-            with anyio.fail_after(WAIT):
-                while not self.reads_on and not self._is_closing:
-                    await checkpoint()
-            if self._is_closing:
-                return start
-            self.protocol.data_received(data[start : start + READ])
-        return len(data)
-
-
-class Hearer:
-    """An application that keeps what it receives, once it may."""
-
-    def __init__(self) -> None:
-        self.heard: list[Any] = []
-        self.may_hear = asyncio.Event()
-        self.send: Send | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.accept"})
-        self.send = send
-        await self.may_hear.wait()
-        while not (event := await receive())["type"].endswith("disconnect"):
-            self.heard.append(event)
-            if scope["type"] == "http" and not event.get("more_body"):
-                await send({"type": "http.response.start", "status": 200, "headers": []})
-                body = scope["path"].encode()
-                await send({"type": "http.response.body", "body": body})
-        self.heard.append(event)
-
-
-class Connection:
-    """One connection to a server that runs nothing but a `Hearer`."""
-
-    def __init__(self, *, is_read: bool = True, **options: Any) -> None:
-        self.app = Hearer()
-        config = server.Config(
-            self.app, ws=WebSocketProtocol, http=HttpProtocol, log_config=None, lifespan="off",
-            ws_per_message_deflate=False, **options,
-        )  # fmt: skip
-        config.load()
-        self.state = ServerState()
-        self.wire = Wire(is_read=is_read)
-        http = HttpProtocol(config, self.state, {}, asyncio.get_running_loop())
-        self.wire.protocol = http
-        http.connection_made(self.wire)
-
-    async def open(self, *headers: str, before: bytes = b"") -> WebSocketProtocol:
-        """Make it a WebSocket, by a request that stands in one read behind something."""
-        key = base64.b64encode(bytes(16)).decode()
-        lines = ["GET / HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket",
-                 "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", *headers]  # fmt: skip
-        await self.wire.receive(before + "\r\n".join([*lines, "", ""]).encode())
-        await until(lambda: self.app.send is not None)
-        self.wire.read()
-        assert self.wire.sent.startswith(b"HTTP/1.1 101"), self.wire.sent
-        self.wire.sent = b""
-        protocol = self.wire.protocol
-        assert isinstance(protocol, WebSocketProtocol)
-        return protocol
-
-    async def fill(self) -> None:
-        """Have the application send more than the client reads."""
-        assert self.app.send is not None
-        self.wire.is_read = False
-        await self.app.send({"type": "websocket.send", "bytes": bytes(2 * HIGH_WATER)})
-        assert len(self.wire.waiting) > HIGH_WATER
-
-    async def end(self) -> None:
-        """Be gone, and see the application end."""
-        self.app.may_hear.set()
-        if not self.wire.has_ended:
-            self.wire.abort()
-        await until(lambda: not self.state.tasks and not self.state.connections)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    with anyio.fail_after(WAIT):
-        while not is_so():
-            await checkpoint()
-
-
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A closing connection waits hardly at all."""
-    monkeypatch.setattr(ours, "LINGER", 0.01)
+    monkeypatch.setattr(bounded, "LINGER", 0.01)
 
 
 # WebSockets: what is sent to a client that does not read.
@@ -349,7 +189,7 @@ async def test_what_comes_while_reading_is_paused_keeps_its_place() -> None:
 
 
 async def test_others_get_their_turn_while_much_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ours, "TURN", -1)  # each portion takes too long
+    monkeypatch.setattr(bounded, "TURN", -1)  # each portion takes too long
     connection = Connection()
     await connection.open()
     pings = READ // len(frame(PING))
@@ -377,7 +217,7 @@ async def test_a_handshake_of_more_than_a_portion_is_one() -> None:
 async def test_a_handshake_at_the_end_of_a_long_read_is_read_on_from(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ours, "TURN", -1)
+    monkeypatch.setattr(bounded, "TURN", -1)
     connection = Connection()
     await connection.open(before=b"\r\n" * PORTION)
     connection.app.may_hear.set()
@@ -411,7 +251,7 @@ async def test_a_client_that_says_goodbye_and_reads_slowly_gets_all() -> None:
     await connection.open()
     await connection.fill()
     await connection.wire.receive(GOODBYE)
-    end = anyio.current_time() + 10 * ours.LINGER
+    end = anyio.current_time() + 10 * bounded.LINGER
     while anyio.current_time() < end:
         connection.wire.read(1)
         await checkpoint()
@@ -420,7 +260,7 @@ async def test_a_client_that_says_goodbye_and_reads_slowly_gets_all() -> None:
     connection.wire.read()
     assert connection.wire.sent.endswith(b"\x88\x02\x03\xe8")
     await until(lambda: connection.wire.has_ended)
-    await anyio.sleep(3 * ours.LINGER)  # what would have cut it must not find it any more
+    await anyio.sleep(3 * bounded.LINGER)  # what would have cut it must not find it any more
     assert not connection.wire.is_aborted
     await connection.end()
 
@@ -582,7 +422,7 @@ def imported(
 
     def load() -> ModuleType:
         assert ours.__file__ is not None
-        spec = spec_from_file_location("asgi_notify_uvicorn_again", ours.__file__)
+        spec = spec_from_file_location("asgi_notify.uvicorn_again", ours.__file__)
         assert spec is not None
         assert spec.loader is not None
         module = module_from_spec(spec)
