@@ -351,7 +351,10 @@ class Link:
         seconds = anyio.current_time() - self.state.since
         reason = next(iter(self._down.values()), "")
         self.state = State(not self._down, anyio.current_time(), reason)
-        logger.warning("the channel layer reaches other processes again, after %.1f s", seconds)
+        logger.warning(
+            "the channel layer reaches other processes again, after %.1f s%s",
+            seconds, f": {part} is back" if part else "",
+        )  # fmt: skip
         concerned = (group for group in self._followed if self.engine.part_of(group) == part)
         self._behind.update(concerned)
         self._work.set()

@@ -14,7 +14,6 @@ whether the connection is still the same: the client library may have made a new
 silence, and what was published in between is lost.
 """
 
-import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,8 +29,6 @@ from .valkey_link import Link, LinkError
 from .valkey_subscriptions import Subscriptions, Take
 
 __all__ = ["Listener", "ValkeyUplink"]
-
-logger = logging.getLogger("asgi_notify.layers")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two attempts; up to half is chance
 MISSES = 2  # probes in a row; one may come to nothing on a machine that is busy
@@ -190,7 +187,6 @@ class ValkeyUplink:
         self._up.set()
         if self._listener is not None:
             self.reconnects += 1
-            logger.info("%s is back", self.address)
             self._listener.came_up()
 
     def _go_down(self, reason: str) -> None:
@@ -199,8 +195,7 @@ class ValkeyUplink:
             return  # an attempt to connect that failed
         self._link, self._up = None, anyio.Event()
         if self._listener is not None:
-            logger.warning("%s is away: %s", self.address, _line(self._reason))
-            self._listener.went_down(_line(self._reason))
+            self._listener.went_down(f"{self.address}: {_line(self._reason)}")
 
     async def _serve(self, link: Link) -> None:
         """Look after a link, until it breaks: then it raises `_Broken`."""

@@ -8,13 +8,14 @@ from asgi_notify.exceptions import LayerUnavailable
 from asgi_notify.layers.engine import Lease, Read
 from asgi_notify.layers.history import History
 from asgi_notify.layers.valkey import ValkeyEngine, engine_from_url
+from asgi_notify.layers.valkey_layer import ValkeyChannelLayer
 from asgi_notify.positions import Position
 from tests.chaos.proxy import Address, Proxy
 from tests.servers import HOST, free_port
 from tests.valkey_servers import ValkeyServer
 
 from .conftest import MakeEngine
-from .ear import PATIENCE, Ear
+from .ear import PATIENCE, Ear, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -53,6 +54,23 @@ async def test_a_killed_connection_is_told_and_replaced(
             assert len(admin.pubsub_channels("*:room*")) == 1501
         await is_heard(engine, ear, b"%d" % count)
     assert engine.statistics()["reconnects"] == 3
+
+
+async def test_a_change_of_state_is_one_line_that_says_where(
+    own_server: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ValkeyChannelLayer(f"{own_server.url}?timeout=1&probe_interval=0.2") as layer:
+        own_server.kill()
+        await until(lambda: not is_up(layer))
+        own_server.start()
+        await until(lambda: is_up(layer))
+    ours = [record for record in caplog.records if record.name.startswith("asgi_notify")]
+    assert [record.levelname for record in ours] == ["ERROR", "WARNING"]
+    assert own_server.url in ours[0].getMessage()
+
+
+def is_up(layer: ValkeyChannelLayer) -> bool:
+    return layer.state is not None and layer.state.is_up
 
 
 async def test_killed_commands_fail_or_succeed_once_and_the_next_succeed(
