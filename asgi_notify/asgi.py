@@ -22,6 +22,7 @@ __all__ = [
     "response",
     "send_bytes",
     "send_text",
+    "sentence_of",
 ]
 
 DENIAL = "websocket.http.response"
@@ -123,6 +124,11 @@ def json_response(status: int, content: Any, *extra: tuple[bytes, bytes]) -> lis
     return response(status, json.dumps(content).encode(), "application/json", *extra)
 
 
+def sentence_of(error: Exception) -> str:
+    """What the other side of a connection is told of an error that is not the server's fault."""
+    return getattr(error, "public", None) or str(error)
+
+
 def refusal(scope: Scope, error: Exception) -> list[Event]:
     """The events that tell the other side of a connection, not yet answered, why it ends.
 
@@ -135,7 +141,7 @@ def refusal(scope: Scope, error: Exception) -> list[Event]:
     """
     status = getattr(error, "http_status", 500)
     phrase = _PHRASES.get(status, "Refused")
-    text = phrase if status == 500 else str(error) or phrase
+    text = phrase if status == 500 else sentence_of(error) or phrase
     events = json_response(status, {"error": text}, *getattr(error, "headers", ()))
     if scope["type"] == "http":
         return events

@@ -93,6 +93,8 @@ class NotifyError(Exception):
     http_status = 500
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Pairs of a lower-case name and a value, of a response or a denial with this error."""
+    public: str | None = None
+    """What the other side is told in place of a sentence that is the server's own matter."""
 
     def __init__(self, *args: object, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(*args)
@@ -149,6 +151,7 @@ class LayerUnavailable(NotifyError):
 
     close_code = 1013
     http_status = 503
+    public = "what carries the messages cannot be reached; try again in a moment"  # no address
 
 
 class ClientError(NotifyError):

@@ -29,6 +29,7 @@ from ..exceptions import (
     ClientTimeout,
     DenyConnection,
     LayerClosed,
+    LayerUnavailable,
     NotifyError,
     StopConsumer,
 )
@@ -416,9 +417,25 @@ class Connection:
         self._has_failed = True
         if not self.state.protocol.has_answers and self.current != self.state.protocol.leaving:
             return  # it is raised to whoever runs this connection
-        logger.error(
-            "%s: %s failed", self, what or self.current, exc_info=error, extra=self.log_fields
-        )
+        self.log_failed(what or self.current, error)
+
+    def log_failed(
+        self,
+        what: str,
+        error: Exception,
+        logger: logging.Logger = logger,
+        **fields: object,
+    ) -> None:
+        """Log that something failed, with its traceback, or with a line where that says it all.
+
+        A layer that is away has said so once, and every client that comes meanwhile would
+        add the same traceback.
+        """
+        extra = {**self.log_fields, **fields}
+        if isinstance(error, LayerUnavailable):
+            logger.warning("%s: %s failed: %s", self, what, error, extra=extra)
+        else:
+            logger.error("%s: %s failed", self, what, exc_info=error, extra=extra)
 
     # Sending.
 

@@ -149,9 +149,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         code = frames.error_code(error)
         sentence = str(error) or "this is not allowed"
         if code == "failed":
-            logger.error("%s: subscribing to %s failed", self._connection, request.group,
-                         exc_info=error,
-                         extra={**self._connection.log_fields, "group": request.group})  # fmt: skip
+            what = f"subscribing to {request.group}"
+            self._connection.log_failed(what, error, logger, group=request.group)
             sentence = "the server failed; try again later"
         return BadFrame(code, sentence, request.ref, request.group)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from ..asgi import close, refusal
+from ..asgi import close, refusal, sentence_of
 from ..exceptions import DenyConnection, StopConsumer
 from ..types import Event, Scope
 from .protocol import CLOSED, protocol_of
@@ -86,5 +86,5 @@ class ConnectionState:
         if isinstance(error, StopConsumer):
             return [*closing_events(error), close()]
         code = getattr(error, "close_code", 1011)
-        reason = str(error) if code != 1011 else "Internal Server Error"
+        reason = sentence_of(error) if code != 1011 else "Internal Server Error"
         return [*closing_events(error), close(code, reason)]

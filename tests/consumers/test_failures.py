@@ -18,6 +18,7 @@ from asgi_notify import (
     DenyConnection,
     Forbidden,
     InMemoryChannelLayer,
+    LayerUnavailable,
     Message,
     MisuseError,
     StopConsumer,
@@ -285,6 +286,27 @@ async def test_what_a_client_did_is_told_to_it_and_is_no_error_of_the_server(
     async with WebsocketCommunicator(app, "/", denial_response=True) as client:
         assert await client.connect() == (False, status)
     assert {record.levelno for record in caplog.records} == {logging.INFO}
+    assert not any(record.exc_info for record in caplog.records)
+
+
+async def test_a_layer_that_is_away_is_one_line_and_its_address_stays_inside(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = LayerUnavailable("valkey://10.0.0.7:6379/0: no answer in time")
+    async with connected(Fails.as_asgi(where="receive", error=away, ends=[])) as client:
+        await client.send_to("a")
+        event = await client.receive_output()
+        assert event["code"] == 1013
+        assert "10.0.0.7" not in event["reason"]
+    app = Fails.as_asgi(where="connect", error=away, ends=[])
+    async with WebsocketCommunicator(app, "/", denial_response=True) as client:
+        assert await client.connect() == (False, 503)
+        assert client.denial is not None
+        assert b"try again" in client.denial.body
+        assert b"10.0.0.7" not in client.denial.body
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in lines] == ["WARNING"] * 2
+    assert all(text.endswith(str(away)) for _, text in lines)
     assert not any(record.exc_info for record in caplog.records)
 
 
