@@ -1,6 +1,8 @@
 """Chaos for as long as one likes: ``python -m tests.chaos --minutes 5``, or ``make soak``."""
 
 import argparse
+import contextlib
+import io
 import sys
 import time
 from collections import Counter
@@ -10,6 +12,7 @@ import anyio
 
 from tests.chaos.plan import Scenario
 from tests.chaos.run import run
+from tests.valkey_servers import PROGRAMS
 
 
 def main() -> int:
@@ -20,6 +23,12 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=randrange(10**6), help="of the first run; the next has one more"
     )
+    parser.add_argument(
+        "--engine",
+        choices=PROGRAMS,
+        help="two servers on an engine that fails too, which is this program; "
+        "if not given, one that keeps all in memory",
+    )
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
     counts: dict[str, Counter[str]] = {}
@@ -27,9 +36,13 @@ def main() -> int:
     seed = options.seed
     while seed == options.seed or time.monotonic() < end:
         played = Scenario.drawn(seed, options.seconds)
+        if options.engine:
+            played = played.on_engine(PROGRAMS[options.engine])
         print(played, flush=True)
-        done = anyio.run(run, played)
-        print(done, flush=True)
+        printed = io.StringIO()  # by the servers; as much as they like
+        with contextlib.redirect_stdout(printed):
+            done = anyio.run(run, played)
+        print(printed.getvalue() * bool(done.faults), done, sep="", flush=True)
         for name, found in done.counts.items():
             counts.setdefault(name, Counter()).update(found)
         failed += [seed] if done.faults else []
@@ -39,6 +52,8 @@ def main() -> int:
         print(f"  {name}: " + ", ".join(f"{kind} {found[kind]}" for kind in sorted(found)))
     if failed:
         again = f"--minutes 0 --seconds {options.seconds:g} --seed {failed[0]}"
+        if options.engine:
+            again += f" --engine {options.engine}"
         print(f"FAILED with the seeds {failed}: make soak ARGS='{again}'")
     return bool(failed)
 

@@ -47,6 +47,7 @@ class Client(ABC):
         self.counts: Counter[str] = Counter()
         self.journal: Journal = [Got(group, start) for group, start in starts.items()]
         self.last = dict(starts)
+        self._visited: set[str] = set()
         self.on_news: Callable[[], None] | None = None
 
     @abstractmethod
@@ -65,6 +66,12 @@ class Client(ABC):
         """Write down that messages are missing, or may be."""
         self.journal.append(Told(group, reason, lost))
         self.counts[f"told {reason}"] += 1
+
+    def _count_visit(self, group: str = "") -> None:
+        """Count a connection, and those among them that would not be, had none ended."""
+        self.counts["visits"] += 1
+        self.counts["returns"] += group in self._visited
+        self._visited.add(group)
 
     def take_frame(self, frame: Mapping[str, Any]) -> None:
         """Write down a frame of the protocol."""
@@ -113,6 +120,8 @@ class Socket(Client):
 
     def _note(self, status: Status) -> None:
         self.counts[status.state] += 1
+        if status.state == "open":
+            self._count_visit()
 
 
 class _HttpClient(Client):
@@ -201,6 +210,7 @@ class Stream(_HttpClient):
             if answer.status_code == 503:
                 return
             assert answer.status_code == 200, await answer.aread()
+            self._count_visit(group)
             async for event in _events(answer.aiter_lines()):
                 self._take_event(group, event)
 

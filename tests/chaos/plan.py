@@ -1,17 +1,19 @@
-"""What is done to the clients and to the server, and when: the same for the same seed."""
+"""What is done to clients, servers and the engine, and when: the same for the same seed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from random import Random
 from typing import NamedTuple
 
+from tests.chaos.engine import FAULTS
 from tests.chaos.proxy import Proxy
 
 __all__ = ["Action", "Scenario", "actions"]
 
 CUTS = 0.6  # per client and second
 DELAY, SLOW, STOPPED = (0.1, 0.9), (1.5, 4.0), (0.2, 1.2)  # seconds
+FAULTY = (0.2, 2.5)  # seconds that the engine stands still, is full, or is gone
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,17 @@ class Scenario:
         expiry: seconds that they may wait.
         pong_timeout: seconds that a WebSocket may leave a ping without an answer.
         interval: seconds between two messages of a publisher.
-        kills: how often the server's process is killed.
+        kills: how often a server's process is killed.
         terms: how often it is told to end, and followed by another.
         stops: how often it stands still for a while.
         cuts: what befalls connections.
         flaw: what the server does wrong on purpose; see tests/apps/chaos.py.
+        rest: seconds that everything may take to come to rest once the trouble is over.
+        engine: the program of the server that carries the messages; none: they stay in memory.
+        servers: processes with an application each; more than one need an engine.
+        faults: what befalls the engine, each of them so often.
+        repeats: how often.
+        ways: what befalls the connections of each server to the engine, each as often.
     """
 
     seed: int
@@ -47,6 +55,19 @@ class Scenario:
     stops: int = 1
     cuts: tuple[str, ...] = Proxy.KINDS
     flaw: str = ""
+    rest: float = 40.0
+    engine: str = ""
+    servers: int = 1
+    faults: tuple[str, ...] = ()
+    repeats: int = 1
+    ways: tuple[str, ...] = ()
+
+    def on_engine(self, program: str) -> "Scenario":
+        """The same on two servers with an engine, which has troubles of its own."""
+        repeats = max(1, round(self.seconds / 30))
+        return replace(
+            self, engine=program, servers=2, faults=FAULTS, repeats=repeats, ways=Proxy.KINDS
+        )
 
     @classmethod
     def drawn(cls, seed: int, seconds: float) -> "Scenario":
@@ -76,8 +97,9 @@ class Action(NamedTuple):
 
     Args:
         at: seconds after the beginning.
-        target: the name of a client, or "server".
-        kind: one of `Proxy.KINDS`, or "kill", "term" or "stop".
+        target: the name of a client, "server 0" or the like, "way 0" from it to the engine,
+            or "engine".
+        kind: one of `Proxy.KINDS`, of the engine's faults, or "kill", "term" or "stop".
         seconds: how long it takes.
     """
 
@@ -103,5 +125,22 @@ def actions(scenario: Scenario, clients: Sequence[str]) -> list[Action]:
     random.shuffle(ends)
     for number, kind in enumerate(ends, 1):
         at = scenario.seconds * (number + random.uniform(-0.3, 0.3)) / (len(ends) + 1)
-        plan.append(Action(at, "server", kind, random.uniform(*STOPPED) if kind == "stop" else 0))
-    return sorted(plan)
+        server = f"server {number % scenario.servers}"
+        plan.append(Action(at, server, kind, random.uniform(*STOPPED) if kind == "stop" else 0))
+    return sorted([*plan, *_of_the_engine(scenario)])
+
+
+def _of_the_engine(scenario: Scenario) -> Iterator[Action]:
+    """What befalls it, one after the other, and the ways to it, at any time."""
+    random = scenario.random("engine")
+    faults = list(scenario.faults * scenario.repeats)
+    random.shuffle(faults)
+    step = scenario.seconds / max(1, len(faults))
+    for number, kind in enumerate(faults):
+        at = step * (number + random.uniform(0, 0.5))
+        yield Action(at, "engine", kind, min(random.uniform(*FAULTY), step))
+    for way in range(scenario.servers):
+        for kind in scenario.ways * scenario.repeats:
+            seconds = {"delay": DELAY, "slow": FAULTY}.get(kind, (0.0, 0.0))
+            at = random.uniform(0, scenario.seconds * 0.9)
+            yield Action(at, f"way {way}", kind, random.uniform(*seconds))

@@ -3,7 +3,10 @@
 import socket
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
+from typing import Protocol
 
 import anyio
 from anyio.abc import SocketAttribute, SocketStream, TaskStatus
@@ -26,6 +29,27 @@ class Address:
     """Where the server is in its present life; another after a restart."""
 
     port: int = 0
+
+
+class Goal(Protocol):
+    """Where a connection is to go that begins now."""
+
+    @property
+    def port(self) -> int:
+        """On this machine."""
+
+
+class Balanced:
+    """One of several servers, another one each time: what a load balancer does."""
+
+    def __init__(self, servers: Sequence[Address], random: Random) -> None:
+        self._servers = servers
+        self._random = random
+
+    @property
+    def port(self) -> int:
+        """Of any of them."""
+        return self._random.choice(self._servers).port
 
 
 class _Gate:
@@ -104,6 +128,10 @@ class Proxy:
             await tasks.start(proxy.serve)
             await proxy.suffer("reset")
 
+    Args:
+        server: where to.
+        receive_buffer: bytes that the kernel keeps of what the server sends; None: as usual.
+
     Attributes:
         port: where it listens, once it serves.
         suffered: what has befallen connections, by kind.
@@ -111,10 +139,11 @@ class Proxy:
 
     KINDS = ("reset", "close", "half-open up", "half-open down", "half-open", "delay", "slow")
 
-    def __init__(self, server: Address) -> None:
+    def __init__(self, server: Goal, *, receive_buffer: int | None = RECEIVE_BUFFER) -> None:
         self.port = 0
         self.suffered: Counter[str] = Counter()
         self._server = server
+        self._receive_buffer = receive_buffer
         self._links: list[_Link] = []
 
     async def serve(self, *, task_status: TaskStatus[None]) -> None:
@@ -126,7 +155,8 @@ class Proxy:
 
     async def _accept(self, client: SocketStream) -> None:
         try:
-            server = await SocketStream.from_socket(_connected(self._server.port))
+            connection = _connected(self._server.port, self._receive_buffer)
+            server = await SocketStream.from_socket(connection)
         except OSError:  # between two lives of the server
             await anyio.aclose_forcefully(client)
             return
@@ -170,12 +200,13 @@ class Proxy:
             link.down.open()
 
 
-def _connected(port: int) -> socket.socket:
-    """A connection to the server, whose kernel is to keep little for it."""
+def _connected(port: int, receive_buffer: int | None) -> socket.socket:
+    """A connection to the server, whose kernel may be told to keep little for it."""
     connection = socket.socket()
     try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
         connection.settimeout(1)
         connection.connect((HOST, port))  # on this interface it ends at once
         connection.setblocking(False)

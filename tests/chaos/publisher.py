@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import SocketStream
 
 from tests.chaos.journal import Published
-from tests.chaos.proxy import Address
+from tests.chaos.proxy import Goal
 from tests.servers import HOST
 
 __all__ = ["Publisher"]
@@ -37,7 +37,7 @@ class Publisher:
         counts: of tries and lost answers, by kind.
     """
 
-    def __init__(self, name: str, rooms: Sequence[int], server: Address, random: Random) -> None:
+    def __init__(self, name: str, rooms: Sequence[int], server: Goal, random: Random) -> None:
         self.name = name
         self.published: list[Published] = []
         self.counts: Counter[str] = Counter()
@@ -95,7 +95,7 @@ _LOSSES = ("ignored", "cut before the answer", "cut in the middle")
 
 
 class _Refused(Exception):
-    """The server is shutting down."""
+    """The server is shutting down, or what carries its messages is away."""
 
 
 def _request(room: int, key: str, data: object) -> bytes:

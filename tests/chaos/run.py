@@ -1,4 +1,4 @@
-"""One run: servers, clients, publishers and trouble, and what they have written down."""
+"""One run: servers, an engine, clients, publishers and trouble, and what they wrote down."""
 
 import signal
 from collections import Counter
@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import anyio
 import httpx
+from anyio.abc import TaskGroup
 
 from tests.chaos.clients import Client, Poll, Socket, Stream
+from tests.chaos.engine import Engine
 from tests.chaos.journal import Story, faults, holes
 from tests.chaos.plan import Action, Scenario, actions
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Balanced, Proxy
 from tests.chaos.publisher import Publisher
 from tests.chaos.server import Lives
 
@@ -19,7 +21,6 @@ __all__ = ["Run", "run"]
 
 ROOMS = (1, 2, 3)
 PUBLISHERS = ("ann", "ben", "cyd")
-REST = 40.0  # seconds in which everything comes to rest once the trouble is over
 ROUND = 2.5  # seconds until one more message is sent to those that still miss the last
 
 Make = Callable[[str, Proxy, dict[str, str]], Client]
@@ -57,29 +58,53 @@ async def run(scenario: Scenario, kinds: Sequence[Make] | None = None) -> Run:
         scenario: what to play.
         kinds: of the clients, one each; if not given, of every kind there is.
     """
-    lives = Lives(scenario)
+    engine = Engine(scenario.engine, scenario.servers) if scenario.engine else None
+    lives = [Lives(scenario) for _ in range(scenario.servers)]
     try:
-        with anyio.fail_after(scenario.seconds + REST + 60):
-            await lives.begin()
-            stage = await _Stage.set(scenario, lives, kinds or KINDS)
-            await stage.play()
+        with anyio.fail_after(scenario.seconds + scenario.rest + 60):
+            async with anyio.create_task_group() as tasks:
+                await _begin(lives, engine, tasks)
+                stage = await _Stage.set(scenario, lives, engine, kinds or KINDS)
+                await stage.play()
+                tasks.cancel_scope.cancel()
     finally:
-        await lives.end(signal.SIGKILL)
+        for each in lives:
+            await each.end(signal.SIGKILL)
+        if engine is not None:
+            await engine.end()
     done = Run(scenario, stage.story())
     done.counts = stage.counts()
     done.faults = faults(done.story)
-    for output in lives.outputs:
+    for output in (output for each in lives for output in each.outputs):
         if "Traceback" in output:
             done.faults.append(f"the server failed:\n{output}")
     return done
 
 
+async def _begin(lives: Sequence[Lives], engine: Engine | None, tasks: TaskGroup) -> None:
+    """Start everything, and wait until all servers answer."""
+    if engine is not None:
+        await engine.begin()
+        for number, way in enumerate(engine.ways):
+            await tasks.start(way.serve)
+            lives[number].engine_url = engine.url(number)
+    async with anyio.create_task_group() as beginning:
+        for each in lives:
+            beginning.start_soon(each.begin)
+
+
 class _Stage:
     def __init__(
-        self, scenario: Scenario, lives: Lives, clients: list[Client], publishers: list[Publisher]
+        self,
+        scenario: Scenario,
+        lives: Sequence[Lives],
+        engine: Engine | None,
+        clients: list[Client],
+        publishers: list[Publisher],
     ) -> None:
         self._scenario = scenario
         self._lives = lives
+        self._engine = engine
         self._clients = {client.name: client for client in clients}
         self._publishers = publishers
         self._tops: dict[str, str] = {}
@@ -89,19 +114,25 @@ class _Stage:
             client.on_news = lambda: self._news.set()
 
     @classmethod
-    async def set(cls, scenario: Scenario, lives: Lives, kinds: Sequence[Make]) -> "_Stage":
+    async def set(
+        cls,
+        scenario: Scenario,
+        lives: Sequence[Lives],
+        engine: Engine | None,
+        kinds: Sequence[Make],
+    ) -> "_Stage":
         """Make everybody; each client begins at the beginning of one group or several."""
-        beginnings = await _beginnings(lives.address.port)
+        addresses = [each.address for each in lives]
+        beginnings = await _beginnings(addresses[0].port)
+        server = Balanced(addresses, scenario.random("balance"))
         random = scenario.random("cast")
         clients = []
         for number, make in enumerate(kinds):
             groups = random.sample(sorted(beginnings), 1 + number % len(ROOMS))
             starts = {group: beginnings[group] for group in groups}
-            clients.append(make(f"client {number}", Proxy(lives.address), starts))
-        publishers = [
-            Publisher(name, ROOMS, lives.address, scenario.random(name)) for name in PUBLISHERS
-        ]
-        return cls(scenario, lives, clients, publishers)
+            clients.append(make(f"client {number}", Proxy(server), starts))
+        publishers = [Publisher(name, ROOMS, server, scenario.random(name)) for name in PUBLISHERS]
+        return cls(scenario, lives, engine, clients, publishers)
 
     async def play(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -113,7 +144,7 @@ class _Stage:
                     publishing.start_soon(publisher.run, self._scenario.interval, self._is_calm)
                 await self._trouble()
                 self._is_calm.set()
-            with anyio.move_on_after(REST):
+            with anyio.move_on_after(self._scenario.rest):
                 await self._come_to_rest()
             tasks.cancel_scope.cancel()
 
@@ -126,10 +157,16 @@ class _Stage:
             await anyio.sleep_until(began + self._scenario.seconds)
 
     async def _act(self, action: Action) -> None:
-        if action.target == "server":
-            await self._lives.suffer(action.kind, action.seconds)
+        what, _, number = action.target.partition(" ")
+        victim: Lives | Engine | Proxy
+        if what == "client":
+            victim = self._clients[action.target].proxy
+        elif what == "server":
+            victim = self._lives[int(number)]
         else:
-            await self._clients[action.target].proxy.suffer(action.kind, action.seconds)
+            assert self._engine is not None
+            victim = self._engine.ways[int(number)] if what == "way" else self._engine
+        await victim.suffer(action.kind, action.seconds)
 
     async def _come_to_rest(self) -> None:
         """Publish to each group until everybody has its last message."""
@@ -158,9 +195,12 @@ class _Stage:
     def counts(self) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {
             "cuts": Counter(),
-            "server": self._lives.suffered,
+            "server": sum((each.suffered for each in self._lives), Counter[str]()),
             "publishers": Counter(),
         }
+        if self._engine is not None:
+            found["engine"] = self._engine.suffered
+            found["ways"] = sum((way.suffered for way in self._engine.ways), Counter[str]())
         for publisher in self._publishers:
             found["publishers"] += publisher.counts
             found["publishers"]["answers"] += len(publisher.published)

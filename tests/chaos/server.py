@@ -12,7 +12,7 @@ import anyio
 
 from tests.chaos.plan import Scenario
 from tests.chaos.proxy import Address
-from tests.servers import Server
+from tests.servers import Server, ServerError
 
 __all__ = ["Lives"]
 
@@ -20,10 +20,9 @@ GRACE = 3.0  # seconds after SIGTERM until a process is killed that waits for de
 
 
 class _Serve(Server):
-    def __init__(self, app: str, scenario: Scenario) -> None:
-        super().__init__(
-            "uvicorn-websockets-sansio", app, env={"CHAOS": json.dumps(asdict(scenario))}
-        )
+    def __init__(self, app: str, scenario: Scenario, engine_url: str) -> None:
+        env = {"CHAOS": json.dumps(asdict(scenario) | {"engine_url": engine_url})}
+        super().__init__("uvicorn-websockets-sansio", app, env=env)
         serve = ["serve", app, "--port", str(self.port), "--log-level", "warning"]
         self._command = [sys.executable, "-m", "asgi_notify", *serve]
 
@@ -39,14 +38,19 @@ class _Serve(Server):
 class Lives:
     """The lives of a server, one at a time.
 
+    Args:
+        scenario: what is played.
+
     Attributes:
         address: where the present one is.
+        engine_url: where what carries its messages is; none: they stay in memory.
         outputs: what the past ones have printed.
         suffered: what has befallen it, by kind.
     """
 
     def __init__(self, scenario: Scenario) -> None:
         self.address = Address()
+        self.engine_url = ""
         self.outputs: list[str] = []
         self.suffered: Counter[str] = Counter()
         self._scenario = scenario
@@ -54,10 +58,19 @@ class Lives:
 
     async def begin(self) -> None:
         """Start a process, and wait until it answers."""
-        server = _Serve("tests.apps.chaos:app", self._scenario)
-        with anyio.CancelScope(shield=True):  # or nobody would end it
-            await anyio.to_thread.run_sync(server.__enter__)
-        self._server, self.address.port = server, server.port
+        while True:
+            server = _Serve("tests.apps.chaos:app", self._scenario, self.engine_url)
+            try:
+                with anyio.CancelScope(shield=True):  # or nobody would end it
+                    await anyio.to_thread.run_sync(server.__enter__)
+            except ServerError as error:
+                if not self.engine_url or "LayerUnavailable" not in str(error):
+                    raise
+                # It began while the engine was away: whoever supervises it tries again.
+                self.suffered["started in vain"] += 1
+                continue
+            self._server, self.address.port = server, server.port
+            return
 
     async def suffer(self, kind: str, seconds: float = 0.0) -> None:
         """Be killed, told to end, or stopped for so many seconds."""

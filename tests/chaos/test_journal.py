@@ -30,6 +30,8 @@ def story(*journal: Got | Told, top: str | None = None) -> Story:
         [begun(), got(1, 1), Told("g", "unrecovered"), got(1, 3, epoch="second")],
         # Sent as the server died, and once more because nobody had answered.
         [begun(), got(1, 1), Told("g", "unrecovered"), got(1, 1, epoch="second")],
+        # Nobody can say before the first message in which epoch it will be.
+        [begun(), got(1, 1, epoch="other"), got(2, 2, epoch="other")],
         # What was told without need takes nothing away.
         [begun(), got(1, 1), GAP, got(2, 2)],
     ],
@@ -50,6 +52,12 @@ def test_what_is_whole_or_told_is_no_fault(journal: Journal) -> None:
         ([begun(), got(1, 1), GAP, got(1, 1)], "a repeat"),
         ([begun(), got(1, 1), Told("g", "full", 1), got(4, 4)], "larger than was told"),
         ([begun(), got(1, 1), got(1, 2, epoch="second")], "a new life of the server was not told"),
+        ([begun(), got(1, 2, epoch="other")], "p was not heard"),
+        ([begun(), got(2, 1, epoch="other")], "a new life of the server was not told"),
+        (
+            [begun(), GAP, got(1, 1, epoch="second"), GAP, got(1, 2)],
+            "an epoch came back",
+        ),
         # The server's offsets hide it, the publisher's numbers do not.
         ([begun(), got(1, 1), got(2, 3)], "p was not heard"),
         ([begun(), got(1, 2)], "p was not heard"),
@@ -60,6 +68,15 @@ def test_what_is_whole_or_told_is_no_fault(journal: Journal) -> None:
 )
 def test_every_other_step_is_found(journal: Journal, sentence: str) -> None:
     assert any(sentence in fault for fault in faults(story(*journal)))
+
+
+def test_epochs_that_two_clients_see_in_different_order_are_found() -> None:
+    second, third = got(1, 1, epoch="second"), got(1, 2, epoch="third")
+    told = story(begun(), GAP, second, GAP, third)
+    told.journals["other"] = [begun(), GAP, third]
+    assert faults(told) == []
+    told.journals["other"] = [begun(), GAP, third, GAP, second, GAP, got(2, 3, epoch="second")]
+    assert any("client after it" in fault for fault in faults(told))
 
 
 def test_who_stops_early_is_found() -> None:

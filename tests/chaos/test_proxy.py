@@ -106,7 +106,7 @@ async def test_a_slow_reader_takes_sips(proxy: Proxy) -> None:
 
 
 async def test_where_no_server_is_connections_end_at_once(proxy: Proxy) -> None:
-    proxy._server.port = 1  # tcpmux: nobody listens
+    proxy._server = Address(1)  # tcpmux: nobody listens
     async with await anyio.connect_tcp(HOST, proxy.port) as stream:
         with anyio.fail_after(1), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
             await stream.receive()
