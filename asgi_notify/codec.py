@@ -1,23 +1,26 @@
-"""How a message becomes bytes and back, and why it is read-only in between.
+"""What a message may hold, and why it is read-only on its way.
 
-What can travel between processes, a client can be given as well: `plain` spells it
-in JSON, one way, in the form that other programs expect.
+A message that leaves its process becomes bytes in MessagePack; `layers.packing` does that.
+Which values may travel, and how those are spelled that MessagePack lacks, is decided here,
+where no library is needed: so `memory://?debug=1` finds the same mistakes. What can travel
+between processes, a client can be given as well: `plain` spells it in JSON, one way, in the
+form that other programs expect.
 """
 
-import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, NoReturn
+from math import isfinite
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 from uuid import UUID
 
 from .exceptions import InvalidMessage
 from .positions import Position
 from .types import Message
 
-__all__ = ["FrozenMessage", "decode", "encode", "plain", "stamped"]
+__all__ = ["FOREIGN", "Foreign", "FrozenMessage", "is_plain", "plain", "spelled", "stamped"]
 
 
 class FrozenMessage(dict[str, Any]):
@@ -70,51 +73,101 @@ def stamped(message: Message, group: str, position: Position | None = None) -> F
     return copy
 
 
-# A value that JSON lacks travels as {"~": [kind, text]}; a mapping of the
-# message's own that looks like one is wrapped the same way, so nothing is confused.
-_MARK = "~"
-_SPELL: dict[type, tuple[str, Callable[[Any], Any]]] = {
-    bytes: ("bytes", lambda value: b64encode(value).decode()),
-    datetime: ("datetime", datetime.isoformat),
-    date: ("date", date.isoformat),
-    time: ("time", time.isoformat),
-    timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
-    Decimal: ("decimal", str),
-    UUID: ("uuid", str),
+MAX_DEPTH = 200  # containers in one another; the stack of whoever reads them has an end
+
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
+
+
+class Foreign:
+    """A value that MessagePack lacks, spelled in values that it has.
+
+    Attributes:
+        code: its kind, one of `FOREIGN`.
+        spelling: what the kind reads it from.
+    """
+
+    __slots__ = ("code", "spelling")
+
+    def __init__(self, code: int, spelling: object) -> None:
+        self.code = code
+        self.spelling = spelling
+
+
+class Kind(NamedTuple):
+    """How a kind of values is spelled in those of MessagePack, and read from them."""
+
+    of: type
+    spell: Callable[[Any], object]
+    read: Callable[[Any], object]
+
+
+FOREIGN: Mapping[int, Kind] = {
+    1: Kind(tuple, list, tuple),
+    2: Kind(int, str, int),  # of more than 64 bits
+    3: Kind(  # text with half of a surrogate pair, as JSON may bring it
+        str,
+        lambda text: text.encode(errors="surrogatepass"),
+        lambda data: data.decode(errors="surrogatepass"),
+    ),
+    4: Kind(dict, list, dict),  # with such a text as a key; a list of pairs
+    5: Kind(datetime, datetime.isoformat, datetime.fromisoformat),
+    6: Kind(date, date.isoformat, date.fromisoformat),
+    7: Kind(time, time.isoformat, time.fromisoformat),
+    8: Kind(
+        timedelta,
+        lambda span: [span.days, span.seconds, span.microseconds],
+        lambda parts: timedelta(*parts),
+    ),
+    9: Kind(Decimal, str, Decimal),
+    10: Kind(UUID, lambda value: value.bytes, lambda data: UUID(bytes=data)),
 }
-_READ: dict[str, Callable[[Any], Any]] = {
-    "bytes": b64decode,
-    "datetime": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "time": time.fromisoformat,
-    "timedelta": lambda parts: timedelta(*parts),
-    "decimal": Decimal,
-    "uuid": UUID,
-    "mapping": dict,
-}
+"""The values that MessagePack lacks, by the code that they travel under.
+
+The codes stand in histories and come from other processes: none is ever given to another
+kind.
+"""
+
+_CODES = {kind.of: code for code, kind in FOREIGN.items()}
+_AS_THEY_ARE = (bool, bytes, type(None))
+_CONTAINERS = (dict, list, tuple, Mapping)
+_VALUES = _CODES.keys() - {str, int, *_CONTAINERS}
+
+_Place: TypeAlias = "tuple[_Place, str | int] | None"  # a container's, and the key in it
 
 
-def encode(message: Message) -> bytes:
-    """The message as JSON in UTF-8.
+def is_plain(value: object, depth: int = MAX_DEPTH - 1) -> bool:
+    """Whether MessagePack has all of a value, apart from some numbers and texts.
 
-    Takes what JSON takes (tuples become lists), and bytes, dates, times, time
-    differences, decimals and UUIDs, all of which `decode` gives back. A
-    dataclass comes back as a dict of its fields.
+    A quick look that saves most messages the copy that `spelled` makes. What it takes for
+    plain may still hold a number of more than 64 bits, or half of a surrogate pair.
+    """
+    # The classes of items are looked up here, since a call for each costs several times as much.
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if type(key) is not str:
+                return False
+            if type(item) not in _PLAIN and not (depth and is_plain(item, depth - 1)):
+                return False
+        return True
+    if type(value) is list:
+        for item in value:
+            if type(item) not in _PLAIN and not (depth and is_plain(item, depth - 1)):
+                return False
+        return True
+    return type(value) in _PLAIN or (type(value) is float and isfinite(value))
+
+
+def spelled(message: Message) -> object:
+    """The message in what MessagePack has, and `Foreign` for what it lacks.
+
+    Takes text, finite numbers, booleans, None, bytes, lists, tuples, dates, times, time
+    differences, decimals and UUIDs: all of them come back as they were. Of an enumeration
+    of text or numbers, its value comes back, and of a dataclass a dict of its fields.
 
     Raises:
         InvalidMessage: it holds anything else; the sentence says where.
     """
-    try:
-        return json.dumps(_plain(message, "message"), allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InvalidMessage):
-            raise
-        raise InvalidMessage(f"the message cannot be encoded: {error}") from error
-
-
-def decode(data: bytes) -> FrozenMessage:
-    """The message that `encode` made these bytes of."""
-    return FrozenMessage(json.loads(data, object_hook=_restore))
+    return _spelled(message, None, MAX_DEPTH)
 
 
 def plain(value: object) -> object:
@@ -152,37 +205,69 @@ def _fields(value: Any) -> dict[str, object]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-def _plain(value: object, place: str) -> object:
-    if value is None or isinstance(value, str | int | float):
+def _spelled(value: object, place: _Place, depth: int) -> object:
+    if type(value) in _AS_THEY_ARE:
         return value
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        return _plain_mapping(value, place)
-    if type(value) in _SPELL:
-        kind, spell = _SPELL[type(value)]
-        return {_MARK: [kind, spell(value)]}
+    if isinstance(value, str):
+        return _spelled_text(value)
+    if isinstance(value, int):
+        return _spelled_integer(int(value), place)
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise InvalidMessage(f"{_name(place)} is {value}, which clients cannot be told")
+        return float(value)
+    if type(value) in _VALUES:
+        code = _CODES[type(value)]
+        return Foreign(code, FOREIGN[code].spell(value))
     if _is_dataclass(value):
-        return _plain_mapping(_fields(value), place)
-    raise InvalidMessage(
-        f"{place} is a {type(value).__name__}, which cannot travel between processes; "
-        "send text, numbers, bytes, dates, UUIDs, dataclasses, lists or dicts of these"
-    )
+        value = _fields(value)
+    if not isinstance(value, _CONTAINERS):
+        raise InvalidMessage(
+            f"{_name(place)} is a {type(value).__name__}, which cannot travel between processes; "
+            "send text, numbers, bytes, dates, UUIDs, dataclasses, lists or dicts of these"
+        )
+    if not depth:
+        raise InvalidMessage(
+            f"the message holds more than {MAX_DEPTH} lists or dicts in one another"
+        )
+    if isinstance(value, Mapping):
+        return _spelled_mapping(value, place, depth - 1)
+    items = [_spelled(item, (place, at), depth - 1) for at, item in enumerate(value)]
+    return items if isinstance(value, list) else Foreign(_CODES[tuple], items)
 
 
-def _plain_mapping(value: Mapping[Any, object], place: str) -> object:
-    plain: dict[str, object] = {}
+def _spelled_mapping(value: Mapping[Any, object], place: _Place, depth: int) -> object:
+    pairs: list[tuple[Any, object]] = []
     for key, item in value.items():
         if not isinstance(key, str):
-            raise InvalidMessage(f"{place} has the key {key!r}; keys are text: use str(key)")
-        plain[key] = _plain(item, f"{place}[{key!r}]")
-    if _MARK in plain:
-        return {_MARK: ["mapping", list(plain.items())]}
-    return plain
+            raise InvalidMessage(f"{_name(place)} has the key {key!r}; keys are text: use str(key)")
+        pairs.append((_spelled_text(key), _spelled(item, (place, key), depth)))
+    if any(isinstance(key, Foreign) for key, _ in pairs):
+        return Foreign(_CODES[dict], pairs)
+    return dict(pairs)
 
 
-def _restore(pairs: dict[str, Any]) -> Any:
-    if _MARK not in pairs:
-        return pairs
-    kind, spelled = pairs[_MARK]
-    return _READ[kind](spelled)
+def _spelled_text(value: str) -> object:
+    value = str.__str__(value)  # of an enumeration its value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return Foreign(_CODES[str], FOREIGN[_CODES[str]].spell(value))
+    return value
+
+
+def _spelled_integer(value: int, place: _Place) -> object:
+    if -(2**63) <= value < 2**64:
+        return value
+    try:
+        return Foreign(_CODES[int], str(value))
+    except ValueError as error:  # Python writes no more than some thousand digits
+        raise InvalidMessage(f"{_name(place)} is a number too large to travel: {error}") from error
+
+
+def _name(place: _Place) -> str:
+    """Such as ``message['users'][0]``; spelled when it is needed, as that is seldom."""
+    if place is None:
+        return "message"
+    parent, key = place
+    return f"{_name(parent)}[{key!r}]"

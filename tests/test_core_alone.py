@@ -37,6 +37,10 @@ for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify."):
         "asgi_notify.__main__",
         "asgi_notify.gathering",
         "asgi_notify.uvicorn",
+        "asgi_notify.layers.link",
+        "asgi_notify.layers.packing",
+        "asgi_notify.layers.sealing",
+        "asgi_notify.layers.shared",
         "asgi_notify.layers.valkey",
     )
     if not module.name.startswith(needing):
@@ -107,7 +111,11 @@ def test_the_command_line_says_what_it_needs(packages: Path) -> None:
     assert result.stderr.endswith("pip install 'asgi-notify[server]'\n")
 
 
-def test_the_engine_says_what_it_needs(packages: Path) -> None:
-    result = run(packages, "import asgi_notify.layers.valkey")
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("valkey", "valkey"), ("shared", "valkey"), ("sealing", "encryption")],
+)
+def test_a_layer_says_what_it_needs(packages: Path, module: str, extra: str) -> None:
+    result = run(packages, f"import asgi_notify.layers.{module}")
     assert result.returncode == 1
-    assert result.stderr.endswith("pip install 'asgi-notify[valkey]'\n")
+    assert result.stderr.endswith(f"pip install 'asgi-notify[{extra}]'\n")

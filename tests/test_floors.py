@@ -22,9 +22,9 @@ LONGER: Mapping[str, int] = {
     "consumers.connection": 540,
     "layers.base": 420,  # one contract, most of it sentences
     "layers.hub": 340,
-    "layers.link": 500,  # one group's way between an engine and its members
+    "layers.link": 530,  # one group's way between an engine and its members
     "layers.mailbox": 480,
-    "layers.shared": 480,  # one method for each of the contract's
+    "layers.shared": 520,  # one method for each of the contract's
     "sync": 400,
 }
 WAITING = 2  # the first floor whose code may wait
@@ -73,6 +73,8 @@ FLOORS: Mapping[str, float] = {
     "layers.engine": 2.2,
     "layers.frame": 1.1,
     "layers.keys": 1.1,
+    "layers.packing": 1.2,
+    "layers.sealing": 1.1,
     "layers.sharded": 2.3,
     "layers.tasks": 2,
     "layers.urls": 2.2,
@@ -158,6 +160,8 @@ EXTRAS: Mapping[str, Collection[str]] = {
     "cli.logs": {"uvicorn"},
     "client.wire": {"websockets"},
     "cli.serve": {"click", "uvicorn"},
+    "layers.packing": {"msgspec"},
+    "layers.sealing": {"cryptography"},
     "layers.tasks": {"trio"},  # where a task belongs to it
     "layers.valkey_link": {"glide"},
     "sync": {"trio"},

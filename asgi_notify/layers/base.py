@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
 
-from ..codec import FrozenMessage, encode, stamped
+from ..codec import FrozenMessage, spelled, stamped
 from ..exceptions import InvalidChannelLayerError
 from ..names import handler_name, require_channel_name, require_group_name
 from ..positions import Position
@@ -125,7 +125,7 @@ class BaseChannelLayer(ABC):
         """
         handler_name(message)
         if self.debug:
-            encode(message)
+            spelled(message)
         return FrozenMessage(message) if group is None else stamped(message, group)
 
     @abstractmethod
@@ -239,7 +239,7 @@ class BaseChannelLayer(ABC):
         require_channel_name(channel)
         present = Present(require_member(member), require_info(info))
         if self.debug and info is not None:
-            encode(info)
+            spelled(info)
         return await self._group_add(group, channel, _position(since), present)
 
     async def group_discard(self, group: str, channel: str) -> None:

@@ -16,6 +16,7 @@ from ..exceptions import LayerUnavailable
 from .engine import Engine, Lease
 from .entries import JOIN, LEAVE, followers_of
 from .hub import Hub
+from .presence import Info
 
 __all__ = ["LEASE", "Leases"]
 
@@ -33,7 +34,7 @@ class Leases:
         tell: sends a message ``{"type": "presence.join" or "presence.leave", ...}`` to those
             who follow a group.
         encode: makes bytes of what a channel says of itself.
-        decode: makes that of bytes.
+        decode: makes that of bytes; None where they cannot be read.
         clock: tells the time in seconds.
         grace: seconds that a member may be away without having left.
         lease: seconds that a channel is present for without being renewed.
@@ -45,7 +46,7 @@ class Leases:
         engine: Engine,
         tell: Callable[[str, Mapping[str, Any]], Awaitable[object]],
         encode: Callable[[Mapping[str, Any]], bytes],
-        decode: Callable[[bytes], Mapping[str, Any]],
+        decode: Callable[[bytes], Info],
         clock: Callable[[], float],
         grace: float,
         lease: float = LEASE,
@@ -133,11 +134,10 @@ class Leases:
             for group, member, info in await self._engine.gone(groups, self._grace):
                 await self._tell_of(LEAVE, group, member, info)
 
-    async def present(self, group: str) -> dict[str, Mapping[str, Any] | None]:
+    async def present(self, group: str) -> dict[str, Info]:
         """The channels that are present in a group, with what they say of themselves."""
         return {
-            lease.channel: None if lease.info is None else self._decode(lease.info)
-            for lease in await self._engine.present(group)
+            lease.channel: self._said(lease.info) for lease in await self._engine.present(group)
         }
 
     def clear(self) -> None:
@@ -172,8 +172,11 @@ class Leases:
             await self._try(self.settle)
 
     async def _tell_of(self, kind: str, group: str, member: str, info: bytes | None) -> None:
-        said = None if info is None else self._decode(info)
+        said = self._said(info)
         await self._tell(group, {"type": kind, "group": group, "member": member, "info": said})
+
+    def _said(self, info: bytes | None) -> Info:
+        return None if info is None else self._decode(info)
 
     async def _try(self, func: Callable[..., Awaitable[object]], *args: object) -> None:
         try:

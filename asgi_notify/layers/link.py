@@ -32,15 +32,17 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 from ..codec import FrozenMessage, stamped
 from ..exceptions import LayerUnavailable
 from ..positions import Position
+from ..types import Message
 from .engine import Engine, Read
 from .history import History
 from .hub import Hub, Lagging
+from .packing import TO_MEMBERS, TO_PROCESS, Packing
 from .results import Joined, Replay
 from .resuming import joined, replay_from
 from .stream import GroupStream, Kept
 from .tasks import Background
 
-__all__ = ["Link", "LinkOptions", "State"]
+__all__ = ["UNREADABLE", "Link", "LinkOptions", "State"]
 
 logger = logging.getLogger("asgi_notify.layers")
 
@@ -49,6 +51,11 @@ MAX_INBOX = 10_000  # messages that wait for late readers; more are read from th
 ATTEMPTS = 5  # readings of a history for one join, each because the group went on meanwhile
 
 LOST = "unrecovered"  # the reason of a loss that no history could mend
+UNREADABLE = "unreadable"  # the reason of the loss of one that came, and cannot be decoded
+
+# Stands for one that cannot be decoded, so that its members are told of it in its place, and
+# no history is read for it again and again. Nobody can send this type.
+_UNREADABLE: Message = {"type": ".unreadable"}
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,7 @@ class Link:
         hub: the groups, and the mailboxes of their members.
         engine: what carries messages between processes; closed with the link.
         keeps: how much is kept of which groups, None of most.
-        unpack: makes a message of a payload, and says whether it is for the members of
-            the topic, or else for this process.
+        packing: makes messages of payloads.
         direct: is called with the topic and the message of what is for this process.
         options: how it waits.
 
@@ -106,7 +112,6 @@ class Link:
         own_topic: what is published there comes to this process alone.
         state: whether the engine can be reached, all of it.
         gaps: how often a loss had to be told.
-        undecodable: how many payloads were none of ours.
     """
 
     def __init__(
@@ -114,7 +119,7 @@ class Link:
         hub: Hub,
         engine: Engine,
         keeps: Callable[[str], History | None],
-        unpack: Callable[[bytes], tuple[bool, FrozenMessage]],
+        packing: Packing,
         direct: Callable[[str, FrozenMessage], object],
         options: LinkOptions,
     ) -> None:
@@ -122,10 +127,9 @@ class Link:
         self.own_topic = f"process!{hub.process}"
         self.state = State(True, anyio.current_time())
         self.gaps = 0
-        self.undecodable = 0
         self._hub = hub
         self._keeps = keeps
-        self._unpack = unpack
+        self._packing = packing
         self._direct = direct
         self._options = options
         self._life: Background | None = None
@@ -200,9 +204,11 @@ class Link:
     ) -> Replay:
         """What a group was sent after a position; all that is kept where None."""
         read = await self.engine.read(group, keep, since, limit)
-        if since is not None and not read.is_whole:
+        messages = self._decoded(group, read)
+        readable = [message for message in messages if not _is_unreadable(message)]
+        if since is not None and not (read.is_whole and len(readable) == len(messages)):
             return Replay([], False, read.top)
-        return Replay(self._decoded(group, read), True, read.top)
+        return Replay(readable, True, read.top)
 
     # Joining and leaving.
 
@@ -249,7 +255,8 @@ class Link:
                 if since.offset <= here.offset and not lags:
                     kept = self._decoded(group, read)
                     kept += [message for message in later if _offset(message) > read.top.offset]
-                    return [message for message in kept if _offset(message) <= here.offset]
+                    missed = [message for message in kept if _offset(message) <= here.offset]
+                    return None if any(map(_is_unreadable, missed)) else missed
             # The stream has not seen yet what the history has: it is to catch up first.
             stream.doubt(read.top)
             await self._fill(group)
@@ -292,15 +299,11 @@ class Link:
 
     def receive(self, topic: str, payload: bytes, position: Position | None) -> None:
         """Take a message that was published, and deliver it or let it wait for its turn."""
-        try:
-            is_for_members, message = self._unpack(payload)
-        except Exception as error:  # another version's, or another program's
-            self._refuse(topic, error)
+        unpacked = self._packing.unpack(payload, topic, TO_MEMBERS + TO_PROCESS)
+        if unpacked is not None and unpacked.what == TO_PROCESS:
+            self._take_direct(topic, FrozenMessage(unpacked.content))
             return
-        if not is_for_members:
-            self._direct(topic, message)
-            return
-        message = stamped(message, topic, position)
+        message = stamped(_UNREADABLE if unpacked is None else unpacked.content, topic, position)
         if self._in_turn < self._options.turn and not (self._inbox or self._lagging):
             self._take(topic, message)
         elif len(self._inbox) < MAX_INBOX:
@@ -314,6 +317,12 @@ class Link:
                 followed.stream.is_reading = True
                 self._read_later(topic)
 
+    def _take_direct(self, topic: str, message: FrozenMessage) -> None:
+        try:
+            self._direct(topic, message)
+        except Exception:  # somebody else wrote it, with the right first bytes
+            logger.exception("a message from another process could not be taken")
+
     def _take(self, topic: str, message: FrozenMessage) -> None:
         followed = self._followed.get(topic)
         if followed is None:
@@ -326,18 +335,17 @@ class Link:
     def _hand_out(self, group: str, messages: Sequence[FrozenMessage]) -> None:
         self._in_turn += len(messages)
         for message in messages:
+            if _is_unreadable(message):
+                self._tell_unreadable(group, message.position)
+                continue
             lagging = self._hub.deliver(group, message)[1]
             if lagging:
                 self._lagging = [*self._lagging, *lagging]
                 self._arrived.set()
 
-    def _refuse(self, topic: str, error: Exception) -> None:
-        self.undecodable += 1
-        if self.undecodable == 1:
-            logger.error(
-                "a message to %s cannot be read and is lost: %s; do all processes run the same "
-                "version, with the same keys? Further ones are only counted", topic, error,
-            )  # fmt: skip
+    def _tell_unreadable(self, group: str, position: Position | None) -> None:
+        after = None if position is None else position._replace(offset=position.offset - 1)
+        self._hub.lose(group, UNREADABLE, 1, after)
 
     def went_down(self, reason: str, part: str = "") -> None:
         """Note that the engine cannot be reached; consumers stay, and get what they missed."""
@@ -438,12 +446,9 @@ class Link:
     def _decoded(self, group: str, read: Read) -> list[FrozenMessage]:
         found = []
         for offset, payload in read.entries:
-            try:
-                message = self._unpack(payload)[1]
-            except Exception as error:
-                self._refuse(group, error)
-            else:
-                found.append(stamped(message, group, Position(read.top.epoch, offset)))
+            unpacked = self._packing.unpack(payload, group, TO_MEMBERS)
+            message = _UNREADABLE if unpacked is None else unpacked.content
+            found.append(stamped(message, group, Position(read.top.epoch, offset)))
         return found
 
     async def _deliver_lagging(self) -> None:
@@ -488,6 +493,10 @@ class Link:
                 due.append(group)
         if due:
             await self.engine.unsubscribe(due)
+
+
+def _is_unreadable(message: FrozenMessage) -> bool:
+    return bool(message["type"] == _UNREADABLE["type"])
 
 
 def _offset(message: FrozenMessage) -> int:

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -11,8 +11,8 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 
-from ..codec import FrozenMessage, decode, encode
-from ..exceptions import ChannelFull, InvalidMessage, LayerUnavailable
+from ..codec import FrozenMessage
+from ..exceptions import ChannelFull, LayerUnavailable
 from ..positions import Position
 from ..sync import LoopRef
 from ..types import Message
@@ -22,10 +22,11 @@ from .entries import followers_of
 from .history import History, is_transient
 from .idempotency import WINDOW
 from .leases import LEASE, Leases
-from .link import Link, LinkOptions, State
+from .link import UNREADABLE, Link, LinkOptions, State
 from .local import LocalChannelLayer
 from .options import PatternMap, positive, whole
 from .overflow import Overflow
+from .packing import INFO, KEY, TO_MEMBERS, TO_PROCESS, Packing
 from .presence import GRACE, Info, require_grace
 from .results import Joined, Replay, Sent
 
@@ -36,10 +37,6 @@ logger = logging.getLogger("asgi_notify.layers")
 MAX_MESSAGE_SIZE = 1024 * 1024  # bytes, encoded; Redis ends subscribers that 32 MB wait for
 HOLD = 60.0  # seconds that a reader of a fixed-name channel may take to say that it has it
 ANSWER_TIMEOUT = 1.0  # seconds that other processes get to list their channels of a group
-
-# The first bytes of a payload: the version, and whom it is for.
-_TO_MEMBERS = b"\x01m"
-_TO_PROCESS = b"\x01p"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,6 +54,8 @@ class EngineChannelLayer(LocalChannelLayer):
         presence_grace: how long a member may be away without having left, in seconds.
         presence_lease: how long the members of a process that died are present, in seconds.
         max_message_size: bytes of an encoded message.
+        encryption_keys: what all that goes between processes is encrypted with, apart from
+            names; the first one encrypts, all of them decrypt.
         check_interval: seconds after which a group that is quiet is looked at for messages
             that were missed.
         release_delay: seconds that a group is followed on after its last member left.
@@ -80,6 +79,7 @@ class EngineChannelLayer(LocalChannelLayer):
         presence_grace: float = GRACE,
         presence_lease: float = LEASE,
         max_message_size: int = MAX_MESSAGE_SIZE,
+        encryption_keys: Sequence[str | bytes] = (),
         check_interval: float = LinkOptions.check_interval,
         release_delay: float = LinkOptions.release_delay,
         timeout: float = LinkOptions.timeout,
@@ -99,7 +99,7 @@ class EngineChannelLayer(LocalChannelLayer):
         self._grace = require_grace(presence_grace)
         self._clock = clock
         self._lease = positive("presence_lease", presence_lease)
-        self._max_message_size = whole("max_message_size", max_message_size)
+        self._packing = Packing(whole("max_message_size", max_message_size), encryption_keys)
         self._link_options = LinkOptions(
             positive("check_interval", check_interval),
             positive("release_delay", release_delay),
@@ -178,15 +178,20 @@ class EngineChannelLayer(LocalChannelLayer):
             if self._link is None:
                 engine = self._make_engine()
                 link = Link(
-                    self.hub, engine, self._keeps, _unpack, self._take_direct, self._link_options
+                    self.hub,
+                    engine,
+                    self._keeps,
+                    self._packing,
+                    self._take_direct,
+                    self._link_options,
                 )
                 await link.open()
                 self._leases = Leases(
                     self.hub,
                     engine,
                     self._tell_followers,
-                    encode,
-                    decode,
+                    partial(self._packing.pack, INFO),
+                    self._info,
                     self._clock,
                     self._grace,
                     self._lease,
@@ -232,7 +237,7 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent:
         keep = None if is_transient(message) else self._keeps(group)
-        payload = self._packed(_TO_MEMBERS, message)
+        payload = self._packing.pack(TO_MEMBERS, message)
         return await self._there(self._publish, group, payload, keep, key)
 
     async def _publish(
@@ -243,16 +248,6 @@ class EngineChannelLayer(LocalChannelLayer):
             group, payload, keep=keep, key=key, window=self._window
         )
         return Sent(receivers, 0, position)
-
-    def _packed(self, whom: bytes, message: Message) -> bytes:
-        payload = whom + encode(message)
-        if len(payload) > self._max_message_size:
-            raise InvalidMessage(
-                f"the message takes {len(payload)} bytes, and the layer carries at most "
-                f"{self._max_message_size}: send where the data is found rather than the data, "
-                "or raise the layer's max_message_size"
-            )
-        return payload
 
     async def _history(self, group: str, since: Position | None, limit: int | None) -> Replay:
         return await self._there(self._read, group, since, limit)
@@ -269,7 +264,7 @@ class EngineChannelLayer(LocalChannelLayer):
     async def _send(self, channel: str, message: FrozenMessage) -> None:
         prefix, is_own, _ = channel.partition("!")
         if not is_own:
-            await self._there(self._push, channel, self._packed(_TO_MEMBERS, message))
+            await self._there(self._push, channel, self._packing.pack(TO_MEMBERS, message))
         elif prefix.endswith(f".{self.hub.process}"):
             await super()._send(channel, message)
         else:
@@ -292,7 +287,20 @@ class EngineChannelLayer(LocalChannelLayer):
             return await super()._receive(channel)
         self._settle()
         link = await self._linked()
-        mailbox = self.hub.mailbox(channel)  # where what it gets as a member of groups waits
+        while True:
+            found = await self._next(link, channel)
+            if not isinstance(found, Held):
+                return found
+            with anyio.CancelScope(shield=True):
+                await link.engine.settle(channel, found.token)
+            unpacked = self._packing.unpack(found.payload, channel, TO_MEMBERS)
+            if unpacked is not None:
+                return FrozenMessage(unpacked.content)
+            self.hub.drops.count(UNREADABLE, None)
+
+    async def _next(self, link: Link, channel: str) -> Message | Held:
+        """Wait for what a channel got as a member of groups, or for what the engine has for it."""
+        mailbox = self.hub.mailbox(channel)
         pulled: list[Held] = []
 
         async def pull() -> None:
@@ -316,16 +324,14 @@ class EngineChannelLayer(LocalChannelLayer):
             for held in pulled:
                 await link.engine.release(channel, held.token)
             return entry.message
-        with anyio.CancelScope(shield=True):
-            await link.engine.settle(channel, pulled[0].token)
-        return _unpack(pulled[0].payload)[1]
+        return pulled[0]
 
     # Between processes.
 
     async def _ask(self, topic: str, message: Mapping[str, Any]) -> int:
         """Publish something for the processes themselves; return how many that were."""
         link = await self._linked()
-        return (await link.engine.publish(topic, self._packed(_TO_PROCESS, message))).receivers
+        return (await link.engine.publish(topic, self._packing.pack(TO_PROCESS, message))).receivers
 
     def _take_direct(self, topic: str, message: FrozenMessage) -> None:
         """Take what is for this process. Never waits or fails."""
@@ -374,9 +380,13 @@ class EngineChannelLayer(LocalChannelLayer):
 
     # Presence.
 
+    def _info(self, packed: bytes) -> Info:
+        unpacked = self._packing.unpack(packed, "a channel that is present", INFO)
+        return None if unpacked is None else unpacked.content
+
     async def _tell_followers(self, group: str, message: Mapping[str, Any]) -> None:
         link = await self._linked()
-        await link.engine.publish(followers_of(group), self._packed(_TO_MEMBERS, message))
+        await link.engine.publish(followers_of(group), self._packing.pack(TO_MEMBERS, message))
 
     async def _present(self, group: str) -> dict[str, Info]:
         await self._linked()
@@ -433,7 +443,8 @@ class EngineChannelLayer(LocalChannelLayer):
             "engine_is_up": link.state.is_up,
             "followed": link.followed,
             "gaps": link.gaps,
-            "undecodable": link.undecodable,
+            "undecodable": self._packing.refused.total(),
+            "undecryptable": self._packing.refused[KEY],
             **link.engine.statistics(),
         }
 
@@ -456,10 +467,3 @@ class _Question:
         while self.awaited is None or self._answered < self.awaited:
             await self._changed.wait()
             self._changed = anyio.Event()
-
-
-def _unpack(payload: bytes) -> tuple[bool, FrozenMessage]:
-    head, body = payload[:2], payload[2:]
-    if head not in (_TO_MEMBERS, _TO_PROCESS):
-        raise InvalidMessage(f"it begins with {head!r}, as no message of this version does")
-    return head == _TO_MEMBERS, decode(body)

@@ -1,5 +1,6 @@
 """Valkey and Redis as the engine: what all processes know is on a server, or on a cluster."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -30,6 +31,8 @@ except ModuleNotFoundError as error:
     raise MissingExtra("a layer on valkey:// or redis://", "valkey") from error
 
 __all__ = ["ValkeyEngine", "engine_from_url"]
+
+logger = logging.getLogger("asgi_notify.layers")
 
 TOPICS = 256  # asked for in one script; the server serves nobody else meanwhile
 
@@ -127,10 +130,19 @@ class ValkeyEngine(Engine):
     def _receive(self, topic: str, message: bytes) -> None:
         frame = read_frame(message)
         if frame is None:
-            self._unreadable += 1
+            self._refuse(topic)
             return
         self._received += 1
         self._receiver.receive(topic, *frame)
+
+    def _refuse(self, topic: str) -> None:
+        self._unreadable += 1
+        if self._unreadable == 1:
+            logger.error(
+                "what was published to %s is of another version of asgi-notify, or of another "
+                "program under the prefix %s: it is passed over. More of it is only counted",
+                topic, self._keys.prefix,
+            )  # fmt: skip
 
     # Histories.
 

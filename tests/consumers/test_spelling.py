@@ -24,7 +24,7 @@ from asgi_notify import (
     channel_layers,
     path,
 )
-from asgi_notify.codec import encode
+from asgi_notify.codec import spelled
 from asgi_notify.consumers.subscriptions import as_text
 from asgi_notify.layers.base import BaseChannelLayer
 from asgi_notify.testing import HttpCommunicator
@@ -174,7 +174,7 @@ nested = st.recursive(
 @given(data=nested)
 def test_whatever_passes_the_check_of_the_sender_can_be_given_to_a_client(data: object) -> None:
     try:
-        encode({"type": "send.notification", "data": data})
+        spelled({"type": "send.notification", "data": data})
     except InvalidMessage:
         with pytest.raises(InvalidMessage):
             as_text(data)

@@ -16,12 +16,13 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from asgi_notify.codec import FrozenMessage, encode
+from asgi_notify.codec import FrozenMessage
 from asgi_notify.exceptions import LayerUnavailable
 from asgi_notify.layers import History, Joined, Sent
 from asgi_notify.layers.base import Present
 from asgi_notify.layers.engine import Engine, Gone, Held, Lease, Published, Read, Receiver
 from asgi_notify.layers.hub import Hub, Lagging
+from asgi_notify.layers.packing import TO_MEMBERS, Packing
 from asgi_notify.layers.shared import EngineChannelLayer
 from asgi_notify.layers.tasks import Background
 from asgi_notify.positions import Position, epoch_of, new_epoch
@@ -311,11 +312,11 @@ class Settled(EngineChannelLayer):
 
     def _deliver(self, group: str, message: FrozenMessage) -> tuple[Sent, Lagging]:
         sent, lagging = Hub.deliver(self.hub, group, message)
-        self._delivered[encode({"group": group, **message})] = sent
+        self._delivered[_key(group, message)] = sent
         return sent, lagging
 
     async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent:
-        which = encode({"group": group, **message})
+        which = _key(group, message)
         self._delivered.pop(which, None)
         answer = await super()._group_send(group, message, key)
         await self.settle()
@@ -374,3 +375,8 @@ class DoubleLayer(Settled):
     def __init__(self, place: Place | None = None, **options: Any) -> None:
         self.place = place or Place(options.get("clock", time.monotonic))
         super().__init__(partial(DoubleEngine, self.place), **options)
+
+
+def _key(group: str, message: FrozenMessage) -> bytes:
+    """What tells messages apart, whoever has made them."""
+    return Packing(2**30).pack(TO_MEMBERS, {"group": group, **message})

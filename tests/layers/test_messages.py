@@ -14,6 +14,7 @@ from asgi_notify.types import Message
 
 from .conftest import Attach, MakeLayer
 from .tools import read, waiting
+from .values import VALUES
 
 pytestmark = pytest.mark.anyio
 
@@ -110,6 +111,32 @@ async def test_a_copy_of_a_received_message_can_be_changed(
         assert made == {"type": "x", "n": 2}
     assert message == {"type": "x", "n": [1]}
     assert json.loads(json.dumps(message)) == message
+
+
+# What may be in a message.
+
+
+@pytest.mark.parametrize("value", VALUES, ids=ascii)
+async def test_what_is_received_is_what_was_sent(
+    layer: BaseChannelLayer, attach: Attach, value: object
+) -> None:
+    mailbox = await attach(layer, "room")
+    message = {"type": "x", "data": value}
+    await layer.group_send("room", message)
+    await layer.send(mailbox.channel, message)
+    await layer.send("work", message)
+    # Of equal values the spelling differs, as of True and 1, or of (1,) and [1].
+    assert [repr(received) for received in waiting(mailbox)] == [repr(message)] * 2
+    assert repr(await layer.receive("work")) == repr(message)
+
+
+async def test_what_a_channel_says_of_itself_is_listed_as_it_was_said(
+    layer: BaseChannelLayer, attach: Attach
+) -> None:
+    mailbox = await attach(layer)
+    info = {"seen": VALUES}
+    await layer.group_add("room", mailbox.channel, info=info)
+    assert repr(await layer.presence("room")) == repr({mailbox.channel: info})
 
 
 # FIELD 30: what cannot be encoded.

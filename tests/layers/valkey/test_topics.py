@@ -184,7 +184,11 @@ async def test_concurrent_publications_with_one_key_are_one(engine: ValkeyEngine
 
 
 async def test_a_frame_of_a_newer_release_is_counted_and_let_go(
-    engine: ValkeyEngine, server: ValkeyServer, ear: Ear, prefix: str
+    engine: ValkeyEngine,
+    server: ValkeyServer,
+    ear: Ear,
+    prefix: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     await engine.subscribe(["room"])
     with server.admin as admin:
@@ -195,3 +199,4 @@ async def test_a_frame_of_a_newer_release_is_counted_and_let_go(
     await ear.until(lambda: bool(ear.heard))
     assert ear.payloads() == [b"end"]
     assert engine.statistics()["unreadable"] == 2
+    assert caplog.text.count(f"of another program under the prefix {prefix}") == 1
