@@ -1,13 +1,16 @@
 """How the options of a layer are read out of the query of its URL."""
 
+import os
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 from ..exceptions import ConfigurationError, InvalidChannelLayerError
 from .history import History
 
-__all__ = ["OPTIONS", "Options", "read_options"]
+__all__ = ["OPTIONS", "Options", "read_keys", "read_options"]
 
 Options = Mapping[str, Callable[[str], object]]
 """What reads the value of an option, by its name; it raises ValueError or KeyError."""
@@ -64,6 +67,34 @@ def read_options(
     return options
 
 
+def read_keys(where: str) -> tuple[str, ...]:
+    """The encryption keys at a place that a URL names, since a URL is seen by too many.
+
+    Args:
+        where: ``env:NAME``, a variable with keys between spaces or commas, or ``file:PATH``,
+            a file with one in each line, where "#" begins a comment.
+
+    Raises:
+        InvalidChannelLayerError: there are none. The sentence shows no key.
+    """
+    kind, _, name = where.partition(":")
+    if kind == "env":
+        text = os.environ.get(name, "")
+    elif kind == "file":
+        try:
+            text = Path(name).read_text()
+        except OSError as error:
+            raise InvalidChannelLayerError(f"{name} cannot be read: {error.strerror}") from error
+    else:
+        raise InvalidChannelLayerError(
+            "encryption_keys names where the keys are: env:NAME or file:PATH"
+        )
+    keys = re.sub("#.*", "", text).replace(",", " ").split()
+    if not keys:
+        raise InvalidChannelLayerError(f"{name} holds no key")
+    return tuple(keys)
+
+
 def _histories(globs: list[str], options: dict[str, Any]) -> dict[str, History]:
     """What is kept of the groups of each glob; takes their size and time out of the options."""
     if "" in globs:
@@ -76,5 +107,7 @@ def _histories(globs: list[str], options: dict[str, Any]) -> dict[str, History]:
 def _read(name: str, read: Callable[[str], object], option: str, text: str) -> object:
     try:
         return read(text)
+    except ConfigurationError:
+        raise  # it says what is wrong, and shows no more of the text than it may
     except (ValueError, KeyError) as error:
         raise InvalidChannelLayerError(f"{name}: {text!r} is no value for {option}") from error

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from ..exceptions import ConfigurationError, InvalidChannelLayerError
 from .shared import EngineChannelLayer
-from .urls import OPTIONS, Options, read_options
+from .urls import OPTIONS, Options, read_keys, read_options
 from .valkey import engine_from_url
 from .valkey_address import OPTIONS as ENGINE_OPTIONS
 
@@ -16,6 +16,7 @@ __all__ = ["ValkeyChannelLayer"]
 _OPTIONS: Options = {
     **OPTIONS,
     "check_interval": float,
+    "encryption_keys": read_keys,
     "max_message_size": int,
     "presence_lease": float,
     "release_delay": float,
@@ -35,6 +36,8 @@ class ValkeyChannelLayer(EngineChannelLayer):
     hosts, ``valkey://a,b:6380,c``, are servers that know nothing of each other, among which
     the groups are spread; with ``cluster=1`` they are nodes of one cluster. Its query may have
     ``prefix``, what all keys begin with (``asgi_notify``), ``probe_interval`` and ``timeout``.
+    It never has an encryption key: ``encryption_keys=env:NAME`` or ``encryption_keys=file:PATH``
+    says where they are.
 
     Args:
         url: where the server is.
