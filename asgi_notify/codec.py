@@ -20,7 +20,16 @@ from .exceptions import InvalidMessage
 from .positions import Position
 from .types import Message
 
-__all__ = ["FOREIGN", "Foreign", "FrozenMessage", "is_plain", "plain", "spelled", "stamped"]
+__all__ = [
+    "FOREIGN",
+    "Foreign",
+    "FrozenMessage",
+    "is_plain",
+    "plain",
+    "set_position",
+    "spelled",
+    "stamped",
+]
 
 
 class FrozenMessage(dict[str, Any]):
@@ -62,14 +71,15 @@ class _Stamped(FrozenMessage):
 
 # The slots themselves, since the class refuses to have its attributes set.
 _set_group = vars(_Stamped)["group"].__set__
-_set_position = vars(_Stamped)["position"].__set__
+set_position: Callable[[FrozenMessage, Position | None], None] = vars(_Stamped)["position"].__set__
+"""Give a `stamped` message its position: for whoever has stamped it, before anybody else has it."""
 
 
 def stamped(message: Message, group: str, position: Position | None = None) -> FrozenMessage:
     """A read-only copy, one level deep, that knows its group and its position there."""
     copy = _Stamped(message)
     _set_group(copy, group)
-    _set_position(copy, position)
+    set_position(copy, position)
     return copy
 
 

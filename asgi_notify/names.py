@@ -18,25 +18,25 @@ _CHANNEL = re.compile(r"[a-zA-Z0-9\-_.]+(![a-zA-Z0-9\-_.]*)?")
 
 def require_group_name(name: object) -> str:
     """Return the name of a group, or raise `InvalidName`."""
-    return _require(_GROUP, "group", name)
+    if (
+        isinstance(name, str)
+        and len(name) <= MAX_NAME_LENGTH
+        # Fast path: an identifier such as user_42 is recognised at a fifth of the pattern's cost.
+        and ((name.isidentifier() and name.isascii()) or _GROUP.fullmatch(name))
+    ):
+        return name
+    raise _unusable("group", name)
 
 
 def require_channel_name(name: object) -> str:
     """Return the name of a channel, or raise `InvalidName`."""
-    return _require(_CHANNEL, "channel", name)
-
-
-def _require(pattern: re.Pattern[str], noun: str, name: object) -> str:
-    if (
-        isinstance(name, str)
-        and len(name) <= MAX_NAME_LENGTH
-        and (
-            # Names such as user_42 are told at a fifth of the pattern's cost.
-            (name.isidentifier() and name.isascii()) or pattern.fullmatch(name)
-        )
-    ):
+    if isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and _CHANNEL.fullmatch(name):
         return name
-    raise InvalidName(
+    raise _unusable("channel", name)
+
+
+def _unusable(noun: str, name: object) -> InvalidName:
+    return InvalidName(
         f"{name!r} cannot name a {noun}: use 1 to {MAX_NAME_LENGTH} ASCII letters, digits, "
         "hyphens, underscores and periods"
     )
@@ -49,7 +49,9 @@ def handler_name(message: object) -> str:
         InvalidMessage: it is no mapping, has no ``"type"``, or one that could
             reach a private method.
     """
-    if not isinstance(message, dict | Mapping):  # a dict is told at once
+    if not isinstance(
+        message, dict | Mapping
+    ):  # asking for dict first is fast: Mapping is abstract
         raise InvalidMessage(
             f"a message is a mapping with a 'type', such as {{'type': 'chat.message'}}, "
             f"not {type(message).__name__}"

@@ -166,15 +166,14 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         await self._send_frame(frames.unsubscribed(group, request.ref))
 
     async def _deliver(self, text: str, event: Message) -> None:
-        if self.speaks_protocol and not self._is_wanted(event):
-            return
+        if self.speaks_protocol:
+            group = getattr(event, "group", None)
+            if group not in self._subscriptions and not self._is_wanted(group):
+                return  # the client has left the group meanwhile
         await self.send(text_data=text)
 
-    def _is_wanted(self, event: Message) -> bool:
-        """Whether the client has not left the group meanwhile."""
-        group = getattr(event, "group", None)
-        if group in self._subscriptions:
-            return True
+    def _is_wanted(self, group: str | None) -> bool:
+        """Whether the client gets what comes from a group that it has not subscribed to."""
         # A subclass may have joined groups that the client knows nothing of.
         is_joined = group in self._connection.mailbox.groups and group != self.room_group_name
         return group is None or is_joined

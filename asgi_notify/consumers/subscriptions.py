@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from json import JSONEncoder
 from random import uniform
-from typing import Any, ClassVar, TypeGuard
+from typing import Any, ClassVar
 
 from ..codec import FrozenMessage, plain
 from ..exceptions import ConfigurationError, Forbidden, InvalidMessage, LayerClosed
@@ -48,7 +48,7 @@ def as_text(data: object) -> str:
     return text
 
 
-# Of the whole process: what all members of a group get is spelled once.
+# Of the whole process: all members of a group get the same object, which is spelled once.
 _frames = SpelledOnce(
     lambda message: frames.notification(message.group, message.position, message["data"])
 )
@@ -184,12 +184,15 @@ class Notifications(AsyncConsumer):
     def _text(self, event: Message) -> str:
         data = event["data"]
         # A text is its own spelling, and need not be remembered.
-        if self._has_own_text or isinstance(data, str) or not _is_shared(event):
+        if self._has_own_text or isinstance(data, str):
             return self.render(data)
+        if not isinstance(event, FrozenMessage) or event.group is None:
+            return self.render(data)  # sent to this channel alone: nobody else asks for its text
         return _texts(event)
 
     def _frame(self, event: Message) -> str:
-        if not _is_shared(event):  # sent to this channel alone
+        if not isinstance(event, FrozenMessage) or event.group is None:
+            # It was sent to this channel alone.
             text = self.render(event["data"]) if self._has_own_text else event["data"]
             return frames.notification(self.room_group_name or None, None, text)
         if self._has_own_text:  # it may be another one for each client
@@ -255,8 +258,3 @@ class Notifications(AsyncConsumer):
     @abstractmethod
     async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
         """Tell the client that messages of a group were lost to it."""
-
-
-def _is_shared(event: Message) -> TypeGuard[FrozenMessage]:
-    """Whether it is the one object that all members of its group get."""
-    return isinstance(event, FrozenMessage) and event.group is not None

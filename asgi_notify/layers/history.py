@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
 
-from ..codec import FrozenMessage, stamped
+from ..codec import FrozenMessage, set_position
 from ..positions import Position, epoch_of, new_epoch
-from ..types import Message
 from .entries import CLOSE, PRESENCE
 from .options import PatternMap, positive, whole
 from .results import Replay
@@ -24,9 +23,9 @@ _TRANSIENT = frozenset({CLOSE, *PRESENCE})
 LOOKS = 2  # groups per append; more than the one that an append may add to those waiting
 
 
-def is_transient(message: Message) -> bool:
-    """Whether no history keeps it, since it is for whoever is there now, not for later."""
-    kind: str = message["type"]
+@lru_cache(maxsize=1024)
+def is_transient(kind: str) -> bool:
+    """Whether no history keeps messages of a type, since they are for whoever is there now."""
     return kind in _TRANSIENT or kind.endswith(".disconnect")
 
 
@@ -115,22 +114,25 @@ class Histories:
         """How many messages are in memory, those included that expired and were not let go yet."""
         return sum(record.held for record in self._records.values())
 
-    def append(self, group: str, message: FrozenMessage) -> FrozenMessage:
-        """Keep a message, and return it as it goes on its way: with group and position.
+    def append(self, group: str, message: FrozenMessage) -> Position | None:
+        """Keep a message, and give it its position.
 
-        Where the group has no history, the message itself comes back.
+        Args:
+            group: which one.
+            message: it was stamped with the group, and nobody else has it yet. Where the
+                group has no history, it is left as it is.
         """
         record = self._use(group)
         if record is None and (record := self._begin(group)) is None:
-            return message
+            return None
         now = self._clock()
-        if not record.held:
+        if record not in record.retention.waiting:
             due = record.retention.put(record, now)
             self._look_at = min(self._look_at, due)
-        kept = record.append(message, now)
+        position = record.append(message, now)
         if now >= self._look_at:
             self._look(now)
-        return kept
+        return position
 
     def top(self, group: str) -> Position | None:
         """Where the group stands now, or None where it has no history."""
@@ -207,6 +209,7 @@ class _Retention:
 
     Those with messages wait to be looked at, each until its own due time; all
     wait equally long, so the first in the row is always the first that is due.
+    One that is emptied meanwhile waits on, and is let go when it is looked at.
     """
 
     def __init__(self, history: History) -> None:
@@ -221,7 +224,6 @@ class _Retention:
 
     def put(self, record: "_Record", now: float) -> float:
         """Let a group wait for its look, and return when that is due."""
-        self.waiting.pop(record, None)  # one that was emptied before it was looked at
         due = self.waiting[record] = now + self.ttl
         return due
 
@@ -240,7 +242,20 @@ _no_retention: Callable[[str], _Retention | None] = dict[str, _Retention]().get
 
 
 class _Record:
-    """One group's messages, as a ring of at most ``size``, where each offset has its place."""
+    """One group's messages, in a ring of at most ``size`` places.
+
+    A message's offset says its place, so that it is found without a search, and the
+    newest one takes the place of the one that is ``size`` older. Where five were sent and
+    four are kept::
+
+        place      0     1     2     3
+        offset     5  |  2  |  3  |  4        first 2, top 5, base 1
+
+    The place is ``(offset - base) % size``. A list of ``size`` empty places would do with
+    a base of 0, but most groups hold few messages: so the list grows with them, and the
+    base is the offset of the message that was put into the empty list. When all have
+    expired, the list is emptied and the base begins anew.
+    """
 
     __slots__ = ("_base", "_ring", "epoch", "first", "group", "retention", "top")
 
@@ -250,7 +265,7 @@ class _Record:
         self.retention = retention
         self.top = 0  # the offset of the newest message there ever was
         self.first = 1  # of the oldest that is held; behind the top where none is
-        self._base = 1  # of the one that is, or was, at the beginning of the ring
+        self._base = 1  # of the one that came to the first place when the ring was empty
         self._ring: list[tuple[float, FrozenMessage]] = []
 
     @property
@@ -258,18 +273,19 @@ class _Record:
         """How many messages are in it."""
         return self.top - self.first + 1
 
-    def append(self, message: FrozenMessage, now: float) -> FrozenMessage:
+    def append(self, message: FrozenMessage, now: float) -> Position:
         """Hold one more message, in the place of the oldest when there are enough."""
         self.expire(now)
         self.top += 1
-        kept = stamped(message, self.group, Position(self.epoch, self.top))
+        position = Position(self.epoch, self.top)
+        set_position(message, position)
         place = self._place(self.top)
         if place == len(self._ring):
-            self._ring.append((now + self.retention.ttl, kept))
+            self._ring.append((now + self.retention.ttl, message))
         else:
-            self._ring[place] = (now + self.retention.ttl, kept)
+            self._ring[place] = (now + self.retention.ttl, message)
         self.first = max(self.first, self.top - self.retention.size + 1)
-        return kept
+        return position
 
     def after(self, offset: int, limit: int | None) -> list[FrozenMessage]:
         """The messages behind one that is held, or was right before the first that is."""

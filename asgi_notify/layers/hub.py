@@ -246,7 +246,19 @@ class Hub:
         """Put a message into every member's mailbox; all of them share one entry."""
         if message["type"] == CLOSE:
             return self._order(group, CloseRequest.of(message)), ()
-        return self._spread(group, message)
+        entry = self.entry(message)
+        reached = dropped = 0
+        lagging: list[Mailbox] = []
+        for mailbox in self._groups.get(group, ()):
+            taken = mailbox.offer(entry)
+            if taken:
+                reached += 1
+            elif taken is None:
+                reached += 1
+                lagging.append(mailbox)
+            else:
+                dropped += 1
+        return _sent((reached, dropped, message.position)), lagging
 
     def owed(self, group: str, channel: str) -> Position | None:
         """The position from which on a member is still owed what waits for it; see `resuming`."""
@@ -269,21 +281,6 @@ class Hub:
         """
         for mailbox in self._groups.get(group, ()):
             mailbox.lose(group, reason, lost, after)
-
-    def _spread(self, group: str, message: FrozenMessage) -> tuple[Sent, list[Mailbox]]:
-        entry = self.entry(message)
-        reached = dropped = 0
-        lagging: list[Mailbox] = []
-        for mailbox in self._groups.get(group, ()):
-            taken = mailbox.offer(entry)
-            if taken:
-                reached += 1
-            elif taken is None:
-                reached += 1
-                lagging.append(mailbox)
-            else:
-                dropped += 1
-        return _sent((reached, dropped, message.position)), lagging
 
     def _order(self, group: str, entry: CloseRequest) -> Sent:
         taken = [mailbox.order(entry) for mailbox in self.members(group)]

@@ -431,7 +431,8 @@ class Mailbox:
         """
         self._reader = reader
         self._is_woken = False
-        self._let_senders_go()
+        if self._turn is not None:
+            self._let_senders_go()
 
     def pause(self) -> None:
         """Note that the reader lets others have their turn, and will then go on by itself.

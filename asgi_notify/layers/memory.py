@@ -92,7 +92,8 @@ class InMemoryChannelLayer(LocalChannelLayer):
         self, group: str, channel: str, since: Position | None, present: Present
     ) -> Joined:
         answer, lagging = await self._run(self._join, group, channel, since, present)
-        await self._let_catch_up(lagging)
+        if lagging:
+            await self._let_catch_up(lagging)
         return answer
 
     def _join(
@@ -136,8 +137,8 @@ class InMemoryChannelLayer(LocalChannelLayer):
         """
         if key is not None and (first := self._publications.first(group, key)) is not None:
             return first, ()
-        if self._histories.keeps(group) and not is_transient(message):
-            message = self._histories.append(group, message)
+        if self._histories.keeps(group) and not is_transient(message["type"]):
+            self._histories.append(group, message)
         sent, lagging = self.hub.deliver(group, message)
         if key is not None:
             self._publications.remember(group, key, sent)

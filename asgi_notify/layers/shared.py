@@ -236,7 +236,7 @@ class EngineChannelLayer(LocalChannelLayer):
         await self._run(self.hub.group_discard, group, channel)
 
     async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent:
-        keep = None if is_transient(message) else self._keeps(group)
+        keep = None if is_transient(message["type"]) else self._keeps(group)
         payload = self._packing.pack(TO_MEMBERS, message)
         return await self._there(self._publish, group, payload, keep, key)
 

@@ -104,7 +104,11 @@ def subscribed(
         replayed: how many notifications follow from the history.
         ref: of the request.
     """
-    frame: dict[str, object] = {"type": "subscribed", "group": group, "position": _id(position)}
+    frame: dict[str, object] = {
+        "type": "subscribed",
+        "group": group,
+        "position": position and str(position),
+    }
     if recovered is not None:
         frame["recovered"] = recovered
     frame["replayed"] = replayed
@@ -128,7 +132,7 @@ def notification(group: str | None, position: Position | None, data: object) -> 
     Raises:
         InvalidMessage: JSON cannot spell the data, or it is too deep.
     """
-    frame = {"type": "notification", "group": group, "id": _id(position), "data": data}
+    frame = {"type": "notification", "group": group, "id": position and str(position), "data": data}
     try:
         text = _spell(frame)
     except (TypeError, ValueError, RecursionError) as error:
@@ -230,10 +234,6 @@ _CODES: dict[type[Exception], ErrorCode] = {
     InvalidName: "not_found",
     ClientError: "bad_request",  # the other errors of clients, so it stands last
 }
-
-
-def _id(position: Position | None) -> str | None:
-    return None if position is None else str(position)
 
 
 def _with_ref(frame: dict[str, object], ref: Ref) -> dict[str, object]:
