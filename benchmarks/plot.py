@@ -89,4 +89,4 @@ def _draw_panel(axis: Any, panel: Panel, bars: dict[str, Spread]) -> None:
 
 
 def _color(contender: str) -> str:
-    return RAW if contender == "raw" else OURS if contender.startswith("ours_") else OTHERS
+    return RAW if contender.startswith("raw") else OURS if contender.startswith("ours_") else OTHERS

@@ -220,7 +220,7 @@ def _bursts(rounds: int, options: Options) -> None:
 def _storms(rounds: int) -> None:
     """Let the storm pass over a server again and again, and print how it and the others fared."""
     with _layer(ON), ExitStack() as stack:
-        server = stack.enter_context(Child("benchmarks.server", CONTENDER))
+        server = stack.enter_context(Child("benchmarks.server", *CONTENDERS[CONTENDER].arguments))
         port = server.ask("port")["port"]
         others = stack.enter_context(Child("benchmarks.client", "websocket", str(port), "sleep"))
         others.ask("connect", paths=["/notifications/1/"] * OTHERS)

@@ -1,6 +1,6 @@
 """The server process: one contender under uvicorn, and the publisher beside it.
 
-Run by the harness: ``python -m benchmarks.server CONTENDER CONTROL``. What the
+Run by the harness: ``python -m benchmarks.server FILE WS HTTP CONTROL``. What the
 harness says comes over a socket that nobody reads or writes during a measurement.
 """
 
@@ -46,16 +46,16 @@ class Serving(Protocol):
 
 def main() -> None:
     """Serve until the harness closes its end."""
-    contender, control = sys.argv[1:]
-    module = importlib.import_module(f"benchmarks.contenders.{contender}")
-    uvloop.run(_run(cast(Serving, module), socket.socket(fileno=int(control))))
+    file, ws, http, control = sys.argv[1:]
+    module = cast(Serving, importlib.import_module(f"benchmarks.contenders.{file}"))
+    uvloop.run(_run(module, socket.socket(fileno=int(control)), ws=ws, http=http))
 
 
-async def _run(module: Serving, control: socket.socket) -> None:
+async def _run(module: Serving, control: socket.socket, **protocols: str) -> None:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(BACKLOG)
-    serving = asyncio.create_task(_serve(module, listener))
+    serving = asyncio.create_task(_serve(module, listener, protocols))
     obeying = asyncio.create_task(_obey(module, control, listener))
     done, _ = await asyncio.wait({serving, obeying}, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -65,17 +65,16 @@ async def _run(module: Serving, control: socket.socket) -> None:
     os._exit(0)
 
 
-async def _serve(module: Serving, listener: socket.socket) -> None:
+async def _serve(module: Serving, listener: socket.socket, protocols: dict[str, Any]) -> None:
     if hasattr(module, "serve"):
         await module.serve(listener)
         return
     config = uvicorn.Config(
         module.app,
-        ws="websockets-sansio",
+        **protocols,
         ws_per_message_deflate=False,
         # A client that never writes is cheaper; so no server sends pings.
         ws_ping_interval=None,
-        http="httptools",
         access_log=False,
         log_level="warning",
         backlog=BACKLOG,

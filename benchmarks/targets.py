@@ -77,15 +77,15 @@ def _layer(members: str) -> Target:
 TARGETS: tuple[Target, ...] = (
     Target(
         "burst: CPU per delivery, async consumer / raw",
-        _burst("ours_async"), _burst("raw"), at_most=1.1,
+        _burst("ours_async"), _burst("raw"), at_most=0.45,
     ),
     Target(
         "trains of 10: CPU per delivery, async consumer / raw doing the same",
-        _burst("ours_async", TRAIN), _burst("raw", TRAIN), at_most=0.8,
+        _burst("ours_async", TRAIN), _burst("raw", TRAIN), at_most=0.35,
     ),
     Target(
         "trains of 10: CPU per delivery, async consumer / raw, one per turn",
-        _burst("ours_async", TRAIN), _burst("raw"), at_most=0.8,
+        _burst("ours_async", TRAIN), _burst("raw"), at_most=0.35,
     ),
     Target(
         "paced: p99, async consumer / raw",

@@ -60,7 +60,7 @@ class Trial:
     def of(cls, contender: Contender, options: Options) -> Iterator["Trial"]:
         """Start both processes, and end them at the end of the block."""
         server_module, client_module = "benchmarks.server", "benchmarks.client"
-        with Child(server_module, contender.name, core=options.pins.server) as server:
+        with Child(server_module, *contender.arguments, core=options.pins.server) as server:
             port = server.ask("port")["port"]
             core = options.pins.client
             arguments = (contender.dialect, str(port), "sleep" if core is None else "spin")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 __all__ = ["CONTENDERS", "Contender"]
 
@@ -11,13 +12,16 @@ class Contender:
     """One library, and how its clients speak to it.
 
     Args:
-        name: of its file.
+        name: of its file, if ``file`` names no other.
         title: for people.
         needs: the package that it is.
         dialect: what its clients speak; see `benchmarks.wire`.
         path: where its clients connect.
         share: the part of a burst that it gets, where a whole one would take
             minutes; what is quoted is per delivery.
+        file: whose application it is, if that is another contender's.
+        ws: uvicorn's protocol for WebSockets.
+        http: uvicorn's protocol for HTTP.
     """
 
     name: str
@@ -26,26 +30,38 @@ class Contender:
     dialect: str = "websocket"
     path: str = "/{group}"
     share: float = 1.0
+    file: str = ""
+    ws: str = "websockets-sansio"
+    http: str = "httptools"
 
     @property
     def is_installed(self) -> bool:
         """Whether its package can be imported."""
         return find_spec(self.needs) is not None
 
+    @property
+    def arguments(self) -> tuple[str, str, str]:
+        """What its server is told."""
+        return self.file or self.name, self.ws, self.http
+
+
+def _ours(name: str, title: str, **options: Any) -> Contender:
+    """One of this library's, on the server that it brings."""
+    ws, http = "asgi_notify.uvicorn:WebSocketProtocol", "asgi_notify.uvicorn:HttpProtocol"
+    return Contender(name, f"asgi_notify, {title}", ws=ws, http=http, **options)
+
 
 CONTENDERS: dict[str, Contender] = {
     contender.name: contender
     for contender in (
         Contender("raw", "raw ASGI loop", needs="uvicorn"),
-        Contender("ours_async", "asgi_notify, async consumer"),
-        Contender(
-            "ours_notification",
-            "asgi_notify, NotificationConsumer",
-            path="/notifications/{group}/",
-        ),
-        Contender("ours_sync", "asgi_notify, sync consumer", share=0.1),
-        Contender("ours_sse", "asgi_notify, server-sent events", dialect="sse"),
-        Contender("ours_blocking", "asgi_notify, sync, blocking 0.1 s"),
+        _ours("raw_gathered", "raw ASGI loop on its server", file="raw"),
+        _ours("ours_async", "async consumer"),
+        Contender("ours_async_stock", "asgi_notify, async, stock uvicorn", file="ours_async"),
+        _ours("ours_notification", "NotificationConsumer", path="/notifications/{group}/"),
+        _ours("ours_sync", "sync consumer", share=0.1),
+        _ours("ours_sse", "server-sent events", dialect="sse"),
+        _ours("ours_blocking", "sync, blocking 0.1 s"),
         Contender("websockets", "websockets, broadcast()", needs="websockets"),
         Contender("broadcaster", "broadcaster on Starlette", needs="broadcaster"),
         Contender("litestar", "Litestar channels", needs="litestar"),

@@ -14,7 +14,9 @@ LENGTH = 10  # messages of a train
 
 CONTENDERS = (
     "raw",
+    "raw_gathered",
     "ours_async",
+    "ours_async_stock",
     "ours_notification",
     "ours_sync",
     "ours_sse",

@@ -29,7 +29,9 @@ WORKLOAD = Workload(
     measure=measure,
     contenders=(
         "raw",
+        "raw_gathered",
         "ours_async",
+        "ours_async_stock",
         "ours_notification",
         "websockets",
         "broadcaster",

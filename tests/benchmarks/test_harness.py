@@ -19,6 +19,9 @@ from benchmarks.workloads.base import CPU_OVER_RAW
 
 FILES = Path(benchmarks.contenders.__file__).parent
 
+BORROWED = {name for name, contender in CONTENDERS.items() if contender.file}
+"""Another's application on another server: they take part where the server matters."""
+
 
 def workload(names: tuple[str, ...], fails: str = "") -> Workload:
     """One that measures how often it was called."""
@@ -121,7 +124,7 @@ def test_a_table_is_aligned() -> None:
 @pytest.mark.parametrize("found", WORKLOADS.values(), ids=list(WORKLOADS))
 def test_who_does_not_take_part_has_a_reason(found: Workload) -> None:
     for_layers_or_threads = found.name in {"layer", "blocking"}
-    everybody = set() if for_layers_or_threads else CONTENDERS.keys() - {"ours_blocking"}
+    everybody = set() if for_layers_or_threads else CONTENDERS.keys() - {"ours_blocking", *BORROWED}
     assert everybody <= {*found.contenders, *found.left_out}
     assert not set(found.contenders) & set(found.left_out)
     assert CONTENDERS.keys() >= {*found.contenders, *found.left_out}
@@ -129,7 +132,7 @@ def test_who_does_not_take_part_has_a_reason(found: Workload) -> None:
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_contender_has_something_to_serve_and_publishes(name: str) -> None:
-    module = ast.parse((FILES / f"{name}.py").read_text())
+    module = ast.parse((FILES / f"{CONTENDERS[name].arguments[0]}.py").read_text())
     defined = {node.name for node in module.body if isinstance(node, ast.AsyncFunctionDef)}
     assigned = {ast.unparse(n.targets[0]) for n in module.body if isinstance(n, ast.Assign)}
     assert "publish" in defined
@@ -151,7 +154,9 @@ def tiny(contender: Contender, options: Options) -> dict[str, Figures]:
 
 @pytest.mark.slow
 @needs_linux
-@pytest.mark.parametrize("name", ["raw", "ours_async", "ours_notification", "ours_sse"])
+@pytest.mark.parametrize(
+    "name", ["raw", "raw_gathered", "ours_async", "ours_notification", "ours_sse"]
+)
 def test_messages_reach_real_clients(name: str) -> None:
     found = Workload("tiny", "Tiny", tiny, (name,), ("cpu_us",), rounds=1)
     planned, results = plan([found], ())
