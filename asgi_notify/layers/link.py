@@ -26,7 +26,6 @@ from math import inf
 from typing import NamedTuple
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from ..codec import FrozenMessage, stamped
@@ -133,7 +132,8 @@ class Link:
         self._direct = direct
         self._options = options
         self._life: Background | None = None
-        self._tasks: TaskGroup | None = None
+        self._starting: deque[Callable[[], Awaitable[object]]] = deque()
+        self._started = anyio.Event()
         self._followed: dict[str, _Followed] = {}
         self._wanted: deque[str] = deque()  # to be subscribed to
         self._behind: set[str] = set()  # whose histories are to be read
@@ -166,14 +166,21 @@ class Link:
 
     async def _live(self, alive: anyio.Event) -> None:
         """Own the tasks of the link, whoever has opened it."""
-        async with anyio.create_task_group() as self._tasks:
+        async with anyio.create_task_group() as tasks:
             alive.set()
-            await anyio.sleep_forever()
+            while True:
+                await self._started.wait()
+                self._started = anyio.Event()
+                while self._starting:
+                    tasks.start_soon(self._run, self._starting.popleft())
 
     def start(self, func: Callable[[], Awaitable[object]]) -> None:
-        """Run an async function for as long as the link is open; what it raises is logged."""
-        assert self._tasks is not None
-        self._tasks.start_soon(self._run, func)
+        """Run an async function for as long as the link is open; what it raises is logged.
+
+        An engine may bring a message in no task at all, where none can be started.
+        """
+        self._starting.append(func)
+        self._started.set()
 
     async def _run(self, func: Callable[[], Awaitable[object]]) -> None:
         try:

@@ -12,6 +12,7 @@ making a client blocks the thread until it is connected, unless it connects with
 command.
 """
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,8 @@ from .valkey_address import ValkeyAddress
 from .valkey_scripts import Script
 
 __all__ = ["Link", "LinkError"]
+
+logger = logging.getLogger("asgi_notify.layers")
 
 BATCH = 512  # topics in one SUBSCRIBE, so that the server serves others in between
 IN_FLIGHT = 100_000  # commands that may wait for their answer; their timeout bounds them too
@@ -185,9 +188,15 @@ class Link:
             assert isinstance(channel, bytes)
             assert isinstance(text, bytes)
             if get_ident() == thread:
-                deliver(channel, text)
+                bring(channel, text)
             else:
-                call(deliver, channel, text)
+                call(bring, channel, text)
+
+        def bring(channel: bytes, text: bytes) -> None:
+            try:
+                deliver(channel, text)
+            except Exception:  # the library would swallow it, and nobody would ever know
+                logger.exception("a message to %s was lost", channel.decode(errors="replace"))
 
         return take
 
