@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from .asgi import json_response, refusal
+from .asgi import json_response
 from .consumers.notification import NotificationConsumer
 from .consumers.notification_http import NotificationHttpConsumer
 from .exceptions import MethodNotAllowed
@@ -15,7 +15,7 @@ from .publishing import PublishConsumer
 from .routing import ProtocolTypeRouter, URLRouter, include, path
 from .settings import Settings
 from .types import ASGIApp, Receive, Scope, Send
-from .web import ByMethod, send_all
+from .web import ByMethod, refuse, send_all
 
 __all__ = ["application", "make_application"]
 
@@ -26,10 +26,9 @@ LOBBY = "notifications/"  # no room: the client says which groups it watches
 async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer that the server is up."""
     if scope["method"] in ("GET", "HEAD"):
-        events = json_response(200, {"status": "ok"})
+        await send_all(send, json_response(200, {"status": "ok"}))
     else:
-        events = refusal(scope, MethodNotAllowed("GET, HEAD"))
-    await send_all(send, events)
+        await refuse(scope, send, MethodNotAllowed("GET, HEAD"))
 
 
 class _AlsoReading(SameOriginValidator):

@@ -1,4 +1,8 @@
-"""What HTTP apps share that are no consumers: an app for each method, and files held in memory."""
+"""What HTTP apps share, be they consumers or not.
+
+An app for each method, a request's body with a limit, files held in memory, and the answer
+to an error.
+"""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,11 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .asgi import header, refusal, response
-from .exceptions import MethodNotAllowed, NoRouteFound
+from .exceptions import MethodNotAllowed, NoRouteFound, TooLarge
 from .routing.base import Match, Row, as_app, walk
 from .types import Event, Headers, Receive, Scope, Send
 
-__all__ = ["ByMethod", "File", "send_all"]
+__all__ = ["Body", "ByMethod", "File", "refuse", "send_all"]
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -22,9 +26,49 @@ _TYPES = {
 
 
 async def send_all(send: Send, events: Iterable[Event]) -> None:
-    """Send the events of a whole answer, such as those of `refusal` or `response`."""
+    """Send the events of a whole answer, such as those of `response` or `json_response`."""
     for event in events:
         await send(event)
+
+
+async def refuse(scope: Scope, send: Send, error: Exception) -> None:
+    """Answer a connection that was not answered yet with an error, as `refusal` spells it."""
+    await send_all(send, refusal(scope, error))
+
+
+class Body:
+    """The body of one request: its parts as they come in, up to a limit.
+
+    Attributes:
+        parts: those that have come and were kept; none any more after `take`.
+        size: how many bytes have come, whether they were kept or not.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0  # adding up the parts at each new one would be quadratic
+
+    def add(self, part: bytes, max_size: int, keep: bool = True) -> None:
+        """Take in one more part.
+
+        Args:
+            part: of the body.
+            max_size: how many bytes the whole body may have.
+            keep: whether anybody will `take` it; else it is only counted.
+
+        Raises:
+            TooLarge: with this part there are more.
+        """
+        self.size += len(part)
+        if self.size > max_size:
+            raise TooLarge(f"the body is over the limit of {max_size} bytes")
+        if keep:
+            self.parts.append(part)
+
+    def take(self) -> bytes:
+        """The whole body, which is held by whoever has taken it alone."""
+        parts, self.parts = self.parts, []
+        return b"".join(parts)
 
 
 class ByMethod:
@@ -47,7 +91,7 @@ class ByMethod:
         if app is not None:
             await app(scope, receive, send)
             return
-        await send_all(send, refusal(scope, MethodNotAllowed(", ".join(self.apps))))
+        await refuse(scope, send, MethodNotAllowed(", ".join(self.apps)))
 
     # What makes it a router, so that `asgi-notify routes` shows each of the apps.
 

@@ -8,11 +8,11 @@ from types import FrameType
 
 import anyio
 
-from ..asgi import refusal
 from ..exceptions import LayerClosed
 from ..layers.registry import channel_layers
 from ..routing.base import unwrap
 from ..types import ASGIApp, Receive, Scope, Send
+from ..web import refuse
 from ..with_worker import WithWorker
 
 __all__ = ["DrainsOnSignal"]
@@ -45,8 +45,7 @@ class DrainsOnSignal:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
         elif self._is_ending:
-            for event in refusal(scope, LayerClosed("the server is shutting down")):
-                await send(event)
+            await refuse(scope, send, LayerClosed("the server is shutting down"))
         else:
             await self.inner(scope, receive, send)
 

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import anyio
 
-from ..asgi import refusal
 from ..exceptions import ConfigurationError, LayerClosed
 from ..layers.base import BaseChannelLayer
 from ..layers.overflow import Overflow
 from ..layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..types import Event, Message, Receive, Scope, Send
+from ..web import refuse
 from .connection import Connection
 from .handlers import awaitable, blamed, find_handler
 from .observing import run_observed
@@ -132,8 +132,7 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
                 overflow=self.overflow, tell_gaps=self.tells_gaps()
             )
         except LayerClosed as error:
-            for event in refusal(scope, error):
-                await send(event)
+            await refuse(scope, send, error)
             return
         try:
             self.channel_name = mailbox.channel

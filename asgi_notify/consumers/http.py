@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..exceptions import MisuseError, NoRouteFound, StopConsumer, TooLarge
+from ..exceptions import MisuseError, NoRouteFound, StopConsumer
 from ..types import Event, Message
+from ..web import Body
 from .base import AsyncConsumer, Consumer
 from .threads import SyncConsumer
 
@@ -36,8 +37,12 @@ class _Http(Consumer[Done], Generic[Done]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.body: list[bytes] = []
-        self._body_size = 0  # bytes; adding up the parts at each would be quadratic
+        self._body = Body()
+
+    @property
+    def body(self) -> list[bytes]:
+        """The parts of the body that have come, until `handle` is called with all of them."""
+        return self._body.parts
 
     def handle(self, body: bytes) -> Done:
         """Called with the whole body of the request; sends the response.
@@ -91,17 +96,11 @@ class _Http(Consumer[Done], Generic[Done]):
 
     def http_request(self, message: Event) -> Done:
         """Gather the body, and call ``handle`` when it is there."""
-        part = message.get("body", b"")
-        self._body_size += len(part)
-        if self._reads_body:
-            self.body.append(part)
-        if self._body_size > self.max_body_size:
-            raise TooLarge(f"the body is over the limit of {self.max_body_size} bytes")
+        self._body.add(message.get("body", b""), self.max_body_size, keep=self._reads_body)
         if message.get("more_body", False):
             return self._emit()
         # A response may go on for days: from here on, handle() alone holds the body.
-        body, self.body = b"".join(self.body), []
-        return self.handle(body)
+        return self.handle(self._body.take())
 
     def http_disconnect(self, message: Event) -> Done:
         """Handle the end of the request."""

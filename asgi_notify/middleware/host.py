@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from ..asgi import refusal
 from ..exceptions import ConfigurationError, Forbidden
 from ..hosts import arrived_over_loopback, is_loopback, requested_host
 from ..routing.base import as_app
 from ..types import Receive, Scope, Send
+from ..web import refuse
 
 __all__ = ["HostValidator"]
 
@@ -69,8 +69,7 @@ class HostValidator:
         )
         place = str(scope.get("path"))[:_MAX_SHOWN]
         logger.warning("refused a %s at %r: %s", scope["type"], place, error)
-        for event in refusal(scope, error):
-            await send(event)
+        await refuse(scope, send, error)
 
     def allows(self, scope: Scope) -> bool:
         """Whether the server answers to the name that this connection asks for."""

@@ -14,10 +14,10 @@ from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from .. import beside_django
-from ..asgi import refusal
 from ..exceptions import ConfigurationError, Forbidden
 from ..routing.base import as_app
 from ..types import Receive, Scope, Send
+from ..web import refuse
 
 __all__ = ["AllowedHostsOriginValidator", "OriginValidator", "SameOriginValidator"]
 
@@ -130,8 +130,7 @@ class OriginValidator:
         error = Forbidden(_sentence(values, self._option))
         place = str(scope.get("path"))[:_MAX_SHOWN]
         logger.warning("refused a %s at %r: %s", scope["type"], place, error)
-        for event in refusal(scope, error):
-            await send(event)
+        await refuse(scope, send, error)
 
     def guards(self, scope: Scope) -> bool:
         """Whether a connection is asked where it comes from; override it to ask others, too."""

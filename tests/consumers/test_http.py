@@ -83,7 +83,7 @@ async def test_the_parts_of_a_body_are_looked_at_once_however_many_they_are() ->
     class Many(AsyncHttpConsumer):
         def __init__(self) -> None:
             super().__init__()
-            self.body = Parts()
+            self._body.parts = Parts()
 
         async def handle(self, body: bytes) -> None:
             await self.send_response(200, body)
