@@ -123,12 +123,13 @@ class Worker:
             "channel": channel,
             "channel_layer": layer,
         }
+        fields = {"channel": channel}
         try:
             await self.app(scope, _receiver(message), _refuse)
         except Exception:
-            logger.exception("channel %s: %s failed", channel, message["type"])
+            logger.exception("channel %s: %s failed", channel, message["type"], extra=fields)
         except anyio.get_cancelled_exc_class():
-            logger.warning("channel %s: %s was cut off", channel, message["type"])
+            logger.warning("channel %s: %s was cut off", channel, message["type"], extra=fields)
             raise
         finally:
             slots.release()

@@ -328,7 +328,9 @@ class Link:
         try:
             self._direct(topic, message)
         except Exception:  # somebody else wrote it, with the right first bytes
-            logger.exception("a message from another process could not be taken")
+            logger.exception(
+                "a message from another process could not be taken", extra={"topic": topic}
+            )
 
     def _take(self, topic: str, message: FrozenMessage) -> None:
         followed = self._followed.get(topic)
@@ -358,7 +360,10 @@ class Link:
         """Note that the engine cannot be reached; consumers stay, and get what they missed."""
         self._down[part] = reason
         self.state = State(False, anyio.current_time(), reason)
-        logger.error("the channel layer is cut off from other processes: %s", reason)
+        logger.error(
+            "the channel layer is cut off from other processes: %s",
+            reason, extra={"part": part, "reason": reason},
+        )  # fmt: skip
 
     def came_up(self, part: str = "") -> None:
         """Note that the engine can be reached, and see what was missed."""
@@ -368,7 +373,7 @@ class Link:
         self.state = State(not self._down, anyio.current_time(), reason)
         logger.warning(
             "the channel layer reaches other processes again, after %.1f s%s",
-            seconds, f": {part} is back" if part else "",
+            seconds, f": {part} is back" if part else "", extra={"part": part},
         )  # fmt: skip
         concerned = (group for group in self._followed if self.engine.part_of(group) == part)
         self._behind.update(concerned)

@@ -377,6 +377,7 @@ class Mailbox:
                 logger.warning(
                     "channel %s lost a message (%s; capacity %d); further losses of this "
                     "channel are only counted", self.channel, reason, self.capacity,
+                    extra={"channel": self.channel, "group": entry.group, "reason": reason},
                 )  # fmt: skip
 
     # Its reader, and the senders that wait for the reader's turn.

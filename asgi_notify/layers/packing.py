@@ -117,7 +117,7 @@ class Packing:
         if self.refused[reason] == 1:
             logger.error(
                 "a message of %s cannot be read, and is lost: %s. Further ones are only counted",
-                source, _ADVICE[reason],
+                source, _ADVICE[reason], extra={"source": source, "reason": reason},
             )  # fmt: skip
         return None
 

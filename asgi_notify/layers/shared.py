@@ -349,7 +349,8 @@ class EngineChannelLayer(LocalChannelLayer):
         except ChannelFull:
             pass  # counted by the mailbox; its sender is in another process
         except Exception:
-            logger.exception("a message to %s was lost", message.get("channel"))
+            channel = message.get("channel")
+            logger.exception("a message to %s was lost", channel, extra={"channel": channel})
 
     async def _answer(self, group: str, message: FrozenMessage) -> None:
         channels = [mailbox.channel for mailbox in self.hub.members(group)]

@@ -141,7 +141,7 @@ class ValkeyEngine(Engine):
             logger.error(
                 "what was published to %s is of another version of asgi-notify, or of another "
                 "program under the prefix %s: it is passed over. More of it is only counted",
-                topic, self._keys.prefix,
+                topic, self._keys.prefix, extra={"topic": topic},
             )  # fmt: skip
 
     # Histories.

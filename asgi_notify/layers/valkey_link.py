@@ -196,7 +196,8 @@ class Link:
             try:
                 deliver(channel, text)
             except Exception:  # the library would swallow it, and nobody would ever know
-                logger.exception("a message to %s was lost", channel.decode(errors="replace"))
+                topic = channel.decode(errors="replace")
+                logger.exception("a message to %s was lost", topic, extra={"topic": topic})
 
         return take
 

@@ -68,7 +68,7 @@ class HostValidator:
             "(--allowed-host, ASGI_NOTIFY_ALLOWED_HOSTS)"
         )
         place = str(scope.get("path"))[:_MAX_SHOWN]
-        logger.warning("refused a %s at %r: %s", scope["type"], place, error)
+        logger.warning("refused a %s at %r: %s", scope["type"], place, error, extra={"path": place})
         await refuse(scope, send, error)
 
     def allows(self, scope: Scope) -> bool:

@@ -129,7 +129,7 @@ class OriginValidator:
         values = _values(scope, b"origin")
         error = Forbidden(_sentence(values, self._option))
         place = str(scope.get("path"))[:_MAX_SHOWN]
-        logger.warning("refused a %s at %r: %s", scope["type"], place, error)
+        logger.warning("refused a %s at %r: %s", scope["type"], place, error, extra={"path": place})
         await refuse(scope, send, error)
 
     def guards(self, scope: Scope) -> bool:

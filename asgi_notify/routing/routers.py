@@ -77,7 +77,7 @@ class _BaseRouter(ABC):
         error = NoRouteFound(self._describe(scope))
         if self.unmatched == "raise":
             raise error
-        logger.info("%s refused: %s", scope["type"], error)
+        logger.info("%s refused: %s", scope["type"], error, extra={"path": scope.get("path")})
         for event in refusal(scope, error):
             await send(event)
 

@@ -327,8 +327,9 @@ async def test_while_the_engine_is_away_consumers_stay_and_sends_fail_at_once(
     assert await take(mailbox, 2) == [1, 2]
     await publish(first, "room", 3)
     assert await take(mailbox, 1) == [3]
-    lines = [record.getMessage() for record in caplog.records if "channel layer" in record.msg]
+    lines: list[Any] = [each for each in caplog.records if "channel layer" in each.msg]
     assert len(lines) == 2, "one for each change"
+    assert lines[0].reason == "somebody has cut the cable"
     second.detach(mailbox)
     for left in second.hub.attached:
         second.detach(left)
