@@ -8,8 +8,9 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from .exceptions import ConfigurationError, MisuseError
+from .exceptions import ConfigurationError, LayerUnavailable, MisuseError
 from .layers.base import BaseChannelLayer
+from .layers.delivery import Delivery
 from .layers.registry import get_channel_layer
 from .names import require_channel_name
 from .routing.base import as_app, unwrap
@@ -19,6 +20,7 @@ from .types import ASGIApp, Event, Message, Receive, Scope
 __all__ = ["Worker"]
 
 CONCURRENCY = 10  # messages; a handler of a job mostly waits, for a disk or another server
+RETRY = 1.0  # seconds between two looks at an engine that is away
 SHUTDOWN_TIMEOUT = 10.0  # seconds; Docker kills 10 s after SIGTERM, others later
 
 logger = logging.getLogger("asgi_notify.worker")
@@ -37,7 +39,12 @@ class Worker:
       wait in the layer, where their capacity and expiry hold.
     - A channel whose messages take long does not hold up the others.
     - What an application raises is logged once, with its traceback, and the next
-      message is handled. Nothing is tried again.
+      message is handled. A message that failed is not tried again.
+    - With a layer that processes share, each message is handled at least once: one
+      whose handling was cut off, by the end of this worker or the death of its
+      process, is given to another worker. So a handler may see a message twice. With
+      a layer of one process, it is handled at most once.
+    - While the engine of the layer is away, it waits.
 
     Args:
         app: an ASGI callable, or a consumer class.
@@ -48,6 +55,8 @@ class Worker:
         concurrency: how many messages of one channel are handled at once.
         shutdown_timeout: seconds that handlers get to end after `stop`; then
             they are cancelled. A thread cannot be: it is waited for.
+        at_most_once: let go of a message before it is handled, so that no handler
+            ever sees it twice; one whose process dies is lost.
 
     Raises:
         ConfigurationError: there is no channel to read, the application does not
@@ -63,6 +72,7 @@ class Worker:
         layer: BaseChannelLayer | None = None,
         concurrency: int = CONCURRENCY,
         shutdown_timeout: float = SHUTDOWN_TIMEOUT,
+        at_most_once: bool = False,
     ) -> None:
         if concurrency < 1:
             raise ConfigurationError(f"concurrency is at least 1, not {concurrency!r}")
@@ -73,6 +83,7 @@ class Worker:
         self.layer = layer
         self.concurrency = concurrency
         self.shutdown_timeout = shutdown_timeout
+        self.at_most_once = at_most_once
         self._stopping = anyio.Event()
         self._error: Exception | None = None
 
@@ -107,16 +118,26 @@ class Worker:
         while not self._stopping.is_set():
             await slots.acquire()  # first, so that what has no slot stays in the layer
             try:
-                message = await layer.receive(channel)
+                delivery = await self._next(channel, layer)
             except Exception as error:
                 self._error = error
                 self.stop()
                 return
-            handling.start_soon(self._handle, channel, layer, message, slots)
+            handling.start_soon(self._handle, channel, layer, delivery, slots)
+
+    async def _next(self, channel: str, layer: BaseChannelLayer) -> Delivery:
+        while True:
+            try:
+                if self.at_most_once:
+                    return Delivery(await layer.receive(channel))
+                return await layer.take(channel)
+            except LayerUnavailable:  # which the layer has logged
+                await anyio.sleep(RETRY)
 
     async def _handle(
-        self, channel: str, layer: BaseChannelLayer, message: Message, slots: anyio.Semaphore
+        self, channel: str, layer: BaseChannelLayer, delivery: Delivery, slots: anyio.Semaphore
     ) -> None:
+        message = delivery.message
         scope: Scope = {
             "type": "channel",
             "asgi": {"version": "3.0"},
@@ -125,7 +146,8 @@ class Worker:
         }
         fields = {"channel": channel}
         try:
-            await self.app(scope, _receiver(message), _refuse)
+            async with delivery:
+                await self.app(scope, _receiver(message), _refuse)
         except Exception:
             logger.exception("channel %s: %s failed", channel, message["type"], extra=fields)
         except anyio.get_cancelled_exc_class():

@@ -37,6 +37,7 @@ for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify."):
         "asgi_notify.__main__",
         "asgi_notify.gathering",
         "asgi_notify.uvicorn",
+        "asgi_notify.layers.deliveries",
         "asgi_notify.layers.link",
         "asgi_notify.layers.packing",
         "asgi_notify.layers.sealing",

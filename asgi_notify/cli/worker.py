@@ -42,6 +42,11 @@ logger = logging.getLogger("asgi_notify.worker")
     type=click.FloatRange(0),
     help="How long handlers may go on after SIGTERM or SIGINT; then they are cancelled.",
 )
+@click.option(
+    "--at-most-once",
+    is_flag=True,
+    help="Lose a message with the process that handles it, rather than handle one twice.",
+)
 @log_level_option
 def worker(
     app: str,
@@ -49,6 +54,7 @@ def worker(
     layer: str | None,
     concurrency: int,
     shutdown_timeout: float,
+    at_most_once: bool,
     log_level: str,
 ) -> None:
     """Handle the messages of each CHANNEL with MODULE:APP.
@@ -65,6 +71,7 @@ def worker(
             channels or None,
             concurrency=concurrency,
             shutdown_timeout=shutdown_timeout,
+            at_most_once=at_most_once,
         )
         if isinstance(get_channel_layer(), InMemoryChannelLayer):
             raise ConfigurationError(_in_memory(app, runner.channels))

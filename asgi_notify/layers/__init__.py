@@ -1,6 +1,7 @@
 """Channel layers: how a message finds every mailbox that wants it."""
 
 from .base import BaseChannelLayer
+from .delivery import Delivery
 from .history import History
 from .mailbox import Mailbox
 from .memory import InMemoryChannelLayer
@@ -18,6 +19,7 @@ __all__ = [
     "DEFAULT_CHANNEL_LAYER",
     "BaseChannelLayer",
     "ChannelLayerManager",
+    "Delivery",
     "History",
     "InMemoryChannelLayer",
     "Joined",

@@ -11,6 +11,7 @@ from ..exceptions import InvalidChannelLayerError
 from ..names import handler_name, require_channel_name, require_group_name
 from ..positions import Position
 from ..types import Message
+from .delivery import Delivery
 from .idempotency import require_key
 from .mailbox import Mailbox
 from .options import PatternMap, positive
@@ -206,6 +207,19 @@ class BaseChannelLayer(ABC):
         """
         return await self._receive(require_channel_name(channel))
 
+    async def take(self, channel: str) -> Delivery:
+        """Wait for the next message of a channel with a fixed name, and say when it was handled.
+
+        Unlike `receive`, which may lose a message with the process that received it, a layer
+        that processes share gives back what was not handled: each message is handled at
+        least once. See `Delivery`.
+
+        Raises:
+            InvalidName: the channel cannot be called that.
+            MisuseError: it is a consumer's, or the layer's consumers live in another loop.
+        """
+        return await self._take(require_channel_name(channel))
+
     async def group_add(
         self,
         group: str,
@@ -365,6 +379,9 @@ class BaseChannelLayer(ABC):
 
     @abstractmethod
     async def _receive(self, channel: str) -> Message: ...
+
+    async def _take(self, channel: str) -> Delivery:
+        return Delivery(await self.receive(channel))
 
     @abstractmethod
     async def _group_add(

@@ -70,6 +70,8 @@ class Held(NamedTuple):
     token: object
     """What to give to `Engine.settle` when it was handled."""
     payload: bytes
+    attempt: int = 1
+    """How many readers have had it, this one included and those not that gave it back."""
 
 
 class Receiver(Protocol):
@@ -229,6 +231,10 @@ class Engine(ABC):
         One that is not settled within ``hold`` seconds is given to another reader. Whoever
         is cancelled has none.
         """
+
+    @abstractmethod
+    async def extend(self, channel: str, token: object, hold: float) -> None:
+        """Give a message to nobody else for so long from now on, if its reader still has it."""
 
     @abstractmethod
     async def settle(self, channel: str, token: object) -> None:

@@ -201,6 +201,9 @@ class ShardedEngine(Engine):
     async def pull(self, channel: str, hold: float) -> Held:
         return await self._at(channel).pull(channel, hold)
 
+    async def extend(self, channel: str, token: object, hold: float) -> None:
+        await self._at(channel).extend(channel, token, hold)
+
     async def settle(self, channel: str, token: object) -> None:
         await self._at(channel).settle(channel, token)
 

@@ -17,12 +17,14 @@ from ..positions import Position
 from ..sync import LoopRef
 from ..types import Message
 from .base import CAPACITY, EXPIRY, Present
-from .engine import Engine, Held
+from .deliveries import Deliveries
+from .delivery import Delivery
+from .engine import Engine
 from .entries import followers_of
 from .history import History, is_transient
 from .idempotency import WINDOW
 from .leases import LEASE, Leases
-from .link import UNREADABLE, Link, LinkOptions, State
+from .link import Link, LinkOptions, State
 from .local import LocalChannelLayer
 from .options import PatternMap, positive, whole
 from .overflow import Overflow
@@ -35,7 +37,8 @@ __all__ = ["EngineChannelLayer"]
 logger = logging.getLogger("asgi_notify.layers")
 
 MAX_MESSAGE_SIZE = 1024 * 1024  # bytes, encoded; Redis ends subscribers that 32 MB wait for
-HOLD = 60.0  # seconds that a reader of a fixed-name channel may take to say that it has it
+VISIBILITY = 60.0  # seconds; a worker that died is noticed after it
+DELIVERY_LIMIT = 5  # readers; a message that five processes did not survive is the cause
 ANSWER_TIMEOUT = 1.0  # seconds that other processes get to list their channels of a group
 
 P = ParamSpec("P")
@@ -56,6 +59,9 @@ class EngineChannelLayer(LocalChannelLayer):
         max_message_size: bytes of an encoded message.
         encryption_keys: what all that goes between processes is encrypted with, apart from
             names; the first one encrypts, all of them decrypt.
+        visibility_timeout: seconds after which the message of a fixed-name channel is given to
+            another reader, where the process died that had it.
+        delivery_limit: readers that may die of one message; then it is dropped.
         check_interval: seconds after which a group that is quiet is looked at for messages
             that were missed.
         release_delay: seconds that a group is followed on after its last member left.
@@ -80,6 +86,8 @@ class EngineChannelLayer(LocalChannelLayer):
         presence_lease: float = LEASE,
         max_message_size: int = MAX_MESSAGE_SIZE,
         encryption_keys: Sequence[str | bytes] = (),
+        visibility_timeout: float = VISIBILITY,
+        delivery_limit: int = DELIVERY_LIMIT,
         check_interval: float = LinkOptions.check_interval,
         release_delay: float = LinkOptions.release_delay,
         timeout: float = LinkOptions.timeout,
@@ -106,8 +114,11 @@ class EngineChannelLayer(LocalChannelLayer):
             positive("timeout", timeout),
             max(1, self.least_capacity // 4),
         )
+        self._visibility = positive("visibility_timeout", visibility_timeout)
+        self._delivery_limit = whole("delivery_limit", delivery_limit)
         self._link: Link | None = None
         self._leases: Leases | None = None
+        self._deliveries: Deliveries | None = None
         self._opening: anyio.Lock | None = None
         self._questions: dict[int, _Question] = {}
         self._numbers = count(1)
@@ -196,6 +207,10 @@ class EngineChannelLayer(LocalChannelLayer):
                     self._grace,
                     self._lease,
                 )
+                self._deliveries = Deliveries(
+                    self.hub, engine, self._packing, self._visibility, self._delivery_limit
+                )
+                link.start(self._deliveries.hold_on)
                 link.start(self._leases.renew)
                 link.start(self._leases.sweep)
                 self._link = link
@@ -285,46 +300,18 @@ class EngineChannelLayer(LocalChannelLayer):
     async def _receive(self, channel: str) -> Message:
         if "!" in channel:
             return await super()._receive(channel)
+        return await (await self._reading()).receive(channel)
+
+    async def _take(self, channel: str) -> Delivery:
+        if "!" in channel:
+            return await super()._take(channel)
+        return await (await self._reading()).take(channel)
+
+    async def _reading(self) -> Deliveries:
         self._settle()
-        link = await self._linked()
-        while True:
-            found = await self._next(link, channel)
-            if not isinstance(found, Held):
-                return found
-            with anyio.CancelScope(shield=True):
-                await link.engine.settle(channel, found.token)
-            unpacked = self._packing.unpack(found.payload, channel, TO_MEMBERS)
-            if unpacked is not None:
-                return FrozenMessage(unpacked.content)
-            self.hub.drops.count(UNREADABLE, None)
-
-    async def _next(self, link: Link, channel: str) -> Message | Held:
-        """Wait for what a channel got as a member of groups, or for what the engine has for it."""
-        mailbox = self.hub.mailbox(channel)
-        pulled: list[Held] = []
-
-        async def pull() -> None:
-            pulled.append(await link.engine.pull(channel, HOLD))
-            waiting.cancel_scope.cancel()
-
-        try:
-            while (entry := mailbox.pop()) is None and not pulled:
-                async with anyio.create_task_group() as waiting:
-                    waiting.start_soon(pull)
-                    await mailbox.wait()
-                    waiting.cancel_scope.cancel()
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                for held in pulled:  # in the moment in which the reader was cancelled
-                    await link.engine.release(channel, held.token)
-            raise
-        finally:
-            self.hub.release(mailbox)
-        if entry is not None:
-            for held in pulled:
-                await link.engine.release(channel, held.token)
-            return entry.message
-        return pulled[0]
+        await self._linked()
+        assert self._deliveries is not None
+        return self._deliveries
 
     # Between processes.
 

@@ -210,6 +210,9 @@ class ValkeyEngine(Engine):
     async def pull(self, channel: str, hold: float) -> Held:
         return await self._queues.pull(channel, hold, self._now)
 
+    async def extend(self, channel: str, token: object, hold: float) -> None:
+        await self._queues.extend(channel, token, hold, self._now())
+
     async def settle(self, channel: str, token: object) -> None:
         await self._queues.settle(channel, token)
 

@@ -16,11 +16,13 @@ __all__ = ["ValkeyChannelLayer"]
 _OPTIONS: Options = {
     **OPTIONS,
     "check_interval": float,
+    "delivery_limit": int,
     "encryption_keys": read_keys,
     "max_message_size": int,
     "presence_lease": float,
     "release_delay": float,
     "timeout": float,
+    "visibility_timeout": float,
 }
 
 

@@ -6,10 +6,10 @@ A channel has three keys::
     messages  hash         id -> payload, of what waits and of what was handed out
     held      sorted set   id -> when it is given to another reader, of what was handed out
 
-An id is ``<when it came>:<when it expires>:<how long it may wait>:<random>:<returns>``. Ids
-are in the order of coming, so that those that are given back together keep their order. One
-that comes back has another id, so that a reader that was too slow settles nothing of the
-next one's.
+An id is ``<when it came>:<when it expires>:<how long it may wait>:<random>:<returns>:<deaths>``.
+Ids are in the order of coming, so that those that are given back together keep their order.
+One that comes back has another id, so that a reader that was too slow settles nothing of the
+next one's. A return is a death unless the reader itself gave the message back.
 
 Readers that find nothing wait for a word on a pub/sub channel, and look again. A blocking
 read of the server's own would need a connection for each reader, which nothing else could
@@ -42,8 +42,9 @@ _QUEUE = (
 local row, messages, held = KEYS[1], KEYS[2], KEYS[3]
 
 local function parts(id)
-  local came, due, span, word, times = string.match(id, '(%d+):(%d+):(%d+):(%w+):(%d+)')
-  return tonumber(due), tonumber(span), came, word, tonumber(times)
+  local came, due, span, word, times, deaths =
+    string.match(id, '(%d+):(%d+):(%d+):(%w+):(%d+):(%d+)')
+  return tonumber(due), tonumber(span), came, word, tonumber(times), tonumber(deaths)
 end
 
 -- Let no key expire before this many milliseconds.
@@ -76,7 +77,7 @@ local now = clock(given)
 expire(now)
 if redis.call('LLEN', row) >= tonumber(capacity) then return 0 end
 local came = redis.call('TIME')
-local id = string.format('%s%06d:%.0f:%s:%s:0', came[1], came[2], now + span, span, ARGV[2])
+local id = string.format('%s%06d:%.0f:%s:%s:0:0', came[1], came[2], now + span, span, ARGV[2])
 redis.call('HSET', messages, id, ARGV[1])
 redis.call('RPUSH', row, id)
 keep(tonumber(span) + 1000)
@@ -92,14 +93,19 @@ PULL = Script(
 -- ARGV  hold in milliseconds, time
 -- Returns id and payload; or after how many milliseconds one that is held comes back, -1: none.
 local hold, now = tonumber(ARGV[1]), clock(ARGV[2])
-local back = redis.call('ZRANGEBYSCORE', held, '-inf', now)
-for i = #back, 1, -1 do  -- each to the front, so the oldest comes to stand first
-  local due, span, came, word, times = parts(back[i])
-  local payload = redis.call('HGET', messages, back[i])
-  redis.call('ZREM', held, back[i])
-  redis.call('HDEL', messages, back[i])
+local back = redis.call('ZRANGEBYSCORE', held, '-inf', now, 'WITHSCORES')
+local returned = {}  -- by id, as the scores do not keep the order of coming
+for i = 1, #back, 2 do returned[#returned + 1] = {back[i], back[i + 1]} end
+table.sort(returned, function(one, other) return one[1] > other[1] end)
+for _, one in ipairs(returned) do  -- each to the front, so the oldest comes to stand first
+  local due, span, came, word, times, deaths = parts(one[1])
+  local payload = redis.call('HGET', messages, one[1])
+  redis.call('ZREM', held, one[1])
+  redis.call('HDEL', messages, one[1])
+  if one[2] ~= '0' then deaths = deaths + 1 end
   if payload then  -- its time to wait begins anew: it was handed out before it was over
-    local id = string.format('%s:%.0f:%.0f:%s:%d', came, now + span, span, word, times + 1)
+    local id = string.format('%s:%.0f:%.0f:%s:%d:%d', came, now + span, span, word,
+                             times + 1, deaths)
     redis.call('HSET', messages, id, payload)
     redis.call('LPUSH', row, id)
   end
@@ -118,6 +124,19 @@ while true do
 end
 local next_back = redis.call('ZRANGE', held, 0, 0, 'WITHSCORES')[2]
 return {next_back and tonumber(next_back) - now or -1}
+""",
+)
+
+EXTEND = Script(
+    "extend",
+    _QUEUE
+    + """
+-- ARGV  id, hold in milliseconds, time
+local hold, now = tonumber(ARGV[2]), clock(ARGV[3])
+if redis.call('ZADD', held, 'XX', 'CH', now + hold, ARGV[1]) == 1 then
+  local due, span = parts(ARGV[1])
+  keep(hold + span + 1000)
+end
 """,
 )
 
@@ -179,7 +198,8 @@ class ValkeyQueues:
                 with anyio.CancelScope(shield=True):
                     answer = await self._uplink.call(ask)
                 if len(answer) == 2:
-                    return Held(*answer)
+                    token, payload = answer
+                    return Held(token, payload, int(token.rpartition(b":")[2]) + 1)
                 if channel not in self._heard:
                     await self._uplink.subscribe({keys[0]: partial(self._wake, channel)})
                     self._heard[channel] = None
@@ -190,6 +210,13 @@ class ValkeyQueues:
         finally:
             self._readers[channel] -= 1
             self._rest(channel)
+
+    async def extend(self, channel: str, token: object, hold: float, now: str) -> None:
+        """See `Engine.extend`."""
+        assert isinstance(token, bytes)
+        keys = self._keys.queue(channel)
+        args: list[str | bytes] = [token, str(milliseconds(hold)), now]
+        await self._uplink.call(lambda link: link.run(EXTEND, keys, args))
 
     async def settle(self, channel: str, token: object) -> None:
         """See `Engine.settle`."""

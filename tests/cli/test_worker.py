@@ -92,9 +92,10 @@ def test_options_reach_the_worker(
     assert run("worker", "a_site:router").exit_code == 0
     environ["ASGI_NOTIFY_LAYER"] = "memory://"
     options = ["--layer", "spool://", "--concurrency", "3", "--shutdown-timeout", "2.5"]
+    options.append("--at-most-once")
     assert run("worker", "a_site:router", "mail", *options).exit_code == 0
-    found = [(w.channels, w.concurrency, w.shutdown_timeout) for w in workers]
-    assert found == [(("jobs", "mail"), 10, 10.0), (("mail",), 3, 2.5)]
+    found = [(w.channels, w.concurrency, w.shutdown_timeout, w.at_most_once) for w in workers]
+    assert found == [(("jobs", "mail"), 10, 10.0, False), (("mail",), 3, 2.5, True)]
 
 
 # A real one, on a layer that two processes share.

@@ -54,8 +54,8 @@ class Place:
         self.presence: dict[str, OrderedDict[str, tuple[float, Lease]]] = {}
         self.leaving: OrderedDict[tuple[str, str], tuple[float, bytes | None]] = OrderedDict()
         self.members: dict[str, dict[str, set[str]]] = {}
-        self.queues: dict[str, deque[tuple[float, bytes]]] = {}
-        self.held: dict[object, tuple[float, str, float, bytes]] = {}
+        self.queues: dict[str, deque[tuple[float, bytes, int]]] = {}
+        self.held: dict[object, tuple[float, str, float, bytes, int]] = {}
         self.tokens = count(1)
 
     def kept(self, topic: str) -> Kept:
@@ -253,15 +253,15 @@ class DoubleEngine(Engine):
         queue = self._fresh(channel)
         if len(queue) >= capacity:
             return False
-        queue.append((self.place.clock() + expiry, payload))
+        queue.append((self.place.clock() + expiry, payload, 1))
         return True
 
-    def _fresh(self, channel: str) -> deque[tuple[float, bytes]]:
+    def _fresh(self, channel: str) -> deque[tuple[float, bytes, int]]:
         now, queue = self.place.clock(), self.place.queues.setdefault(channel, deque())
-        for token, (back_at, whose, over, payload) in list(self.place.held.items()):
+        for token, (back_at, whose, over, payload, tries) in list(self.place.held.items()):
             if whose == channel and back_at <= now:
                 del self.place.held[token]
-                queue.appendleft((over, payload))
+                queue.appendleft((over, payload, tries + 1))
         while queue and queue[0][0] <= now:
             queue.popleft()
         return queue
@@ -270,11 +270,16 @@ class DoubleEngine(Engine):
         while True:
             await self._reach()
             if queue := self._fresh(channel):
-                over, payload = queue.popleft()
+                over, payload, tries = queue.popleft()
                 token = next(self.place.tokens)
-                self.place.held[token] = self.place.clock() + hold, channel, over, payload
-                return Held(token, payload)
+                self.place.held[token] = self.place.clock() + hold, channel, over, payload, tries
+                return Held(token, payload, tries)
             await anyio.sleep(0.005)
+
+    async def extend(self, channel: str, token: object, hold: float) -> None:
+        await self._reach()
+        if token in self.place.held:
+            self.place.held[token] = self.place.clock() + hold, *self.place.held[token][1:]
 
     async def settle(self, channel: str, token: object) -> None:
         await self._reach()

@@ -97,6 +97,9 @@ class Shard(Engine):
         self._ask("pull", channel)
         return Held(self.name, b"")
 
+    async def extend(self, channel: str, token: object, hold: float) -> None:
+        self._ask("extend", channel)
+
     async def settle(self, channel: str, token: object) -> None:
         self._ask("settle", channel)
 
@@ -173,7 +176,9 @@ async def test_every_call_goes_to_where_its_name_lives(
         await engine.present(name)
         await engine.count(name)
         await engine.push(name, b"", 1, 1)
-        await engine.settle(name, (await engine.pull(name, 1)).token)
+        held = await engine.pull(name, 1)
+        await engine.extend(name, held.token, 1)
+        await engine.settle(name, held.token)
     assert (await engine.tops(dict.fromkeys(TOPICS, KEEP))).keys() == set(TOPICS)
     await engine.renew([Lease(name, "c", "m", None) for name in TOPICS], 1)
     assert {gone.group for gone in await engine.gone(TOPICS, 1)} == set(TOPICS)
@@ -183,7 +188,7 @@ async def test_every_call_goes_to_where_its_name_lives(
         asked = Counter(shard.asked)
         lived = [topic for topic in TOPICS if engine.part_of(topic) == name]
         methods = {method for method, _ in asked} - {"open", "forget"}
-        assert len(methods) == 14
+        assert len(methods) == 15
         assert asked == {(method, topic): 1 for method in methods for topic in lived} | {
             ("forget", ""): 1
         }

@@ -220,3 +220,45 @@ async def test_a_reader_that_is_cancelled_while_it_asks_has_no_message(
         held = taken[0] if taken else await pull(engine)
         assert held.payload == b"1"
         await engine.settle("jobs", held.token)
+
+
+async def test_one_that_is_held_on_to_stays_with_its_reader(
+    make_engine: MakeEngine, server: ValkeyServer, prefix: str
+) -> None:
+    clock = Clock()
+    engine = await make_engine(server.url, clock=clock)
+    await push(engine, b"1")
+    held = await pull(engine)
+    for _ in range(10):
+        clock.move(HOLD - 1)
+        await engine.extend("jobs", held.token, HOLD)
+        assert await is_empty(engine)
+    with server.admin as admin:
+        assert all(admin.pttl(key) > 80_000 for key in admin.keys(f"{prefix}:q*"))
+    clock.move(HOLD)
+    again = await pull(engine)
+    assert again.payload == b"1"
+    await engine.extend("jobs", held.token, HOLD)  # the first reader has it no more
+    await engine.settle("jobs", again.token)
+    await engine.extend("jobs", again.token, HOLD)
+    clock.move(HOLD)
+    assert await is_empty(engine)
+    with server.admin as admin:
+        assert admin.keys(f"{prefix}:q*") == []
+
+
+async def test_a_message_says_how_many_of_its_readers_died(
+    make_engine: MakeEngine, server: ValkeyServer
+) -> None:
+    clock = Clock()
+    engine = await make_engine(server.url, clock=clock)
+    await push(engine, b"1")
+    attempts = []
+    for is_given_back in (True, False, True, False, False):
+        held = await pull(engine)
+        attempts.append(held.attempt)
+        if is_given_back:
+            await engine.release("jobs", held.token)
+        else:
+            clock.move(HOLD)
+    assert attempts == [1, 1, 2, 2, 3]
