@@ -145,7 +145,7 @@ class Deliveries:
         logger.error(
             "a message of %s is dropped: all %d processes that were to handle it died or hung; "
             "see what it holds with delivery_limit raised, and nothing else reading",
-            channel, self._limit,
+            channel, self._limit, extra={"channel": channel, "reason": UNDELIVERABLE},
         )  # fmt: skip
         return False
 
