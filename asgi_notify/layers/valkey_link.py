@@ -79,7 +79,7 @@ class Link:
         self._deliver = deliver
         self._commands: GlideClient | GlideClusterClient | None = None
         self._subscriber: GlideClient | GlideClusterClient | None = None
-        self._ids: object = None
+        self._first: object = None
         self._is_sharded = False  # whether the server has pub/sub that stays on one node
 
     async def open(self) -> None:
@@ -92,7 +92,7 @@ class Link:
         self._subscriber = await self._connected(self._handed_over())
         version = await self._commands.custom_command(["INFO", "server"])
         self._is_sharded = self._address.is_cluster and _major(version) >= 7
-        self._ids = await self._connections()
+        self._first = await self._connections()
 
     async def aclose(self) -> None:
         """Disconnect; what still waits for an answer fails."""
@@ -142,7 +142,7 @@ class Link:
 
         Something may have been missed then, and nobody knows what.
         """
-        return bool(await self._connections() != self._ids)
+        return bool(await self._connections() != self._first)
 
     async def forget(self, pattern: str) -> None:
         """Delete all keys of a pattern."""
@@ -165,12 +165,14 @@ class Link:
         return max(1, int(self._timeout * 1000))
 
     async def _connections(self) -> object:
-        """The numbers that the server gave the connections: new ones have new numbers."""
+        """What tells the connections from those that take their place."""
         client = self._open(self._subscriber)
         async with self._turn:
-            if isinstance(client, GlideClusterClient):
-                return await client.custom_command(["CLIENT", "ID"], AllPrimaries())
-            return await client.custom_command(["CLIENT", "ID"])
+            if not isinstance(client, GlideClusterClient):
+                return _connection(await client.custom_command(["CLIENT", "INFO"]))
+            answers = await client.custom_command(["CLIENT", "INFO"], AllPrimaries())
+        assert isinstance(answers, dict)
+        return {node: _connection(answer) for node, answer in answers.items()}
 
     def _open(
         self, client: GlideClient | GlideClusterClient | None
@@ -271,6 +273,15 @@ def _batches(channels: Collection[str]) -> list[set[str]]:
 @cache
 def _stored(script: Script) -> Stored:
     return Stored(script.code)  # type: ignore[no-untyped-call]  # the library's own
+
+
+def _connection(info: object) -> list[bytes]:
+    """The number that the server gave a connection, and the port that it comes from.
+
+    The number alone would not do: a server that starts again counts from the beginning.
+    """
+    assert isinstance(info, bytes)
+    return [word for word in info.split() if word.startswith((b"id=", b"addr="))]
 
 
 def _major(info: object) -> int:
