@@ -1,9 +1,13 @@
 """How a server's connections end as soon as it is told to stop, rather than when it has waited."""
 
 import asyncio
+import logging
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import FrameType
 
 import anyio
@@ -16,6 +20,8 @@ from ..web import refuse
 from ..with_worker import WithWorker
 
 __all__ = ["DrainsOnSignal"]
+
+logger = logging.getLogger("asgi_notify.serve")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -50,6 +56,7 @@ class DrainsOnSignal:
             await self.inner(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _stop_with_parent()
         told = anyio.Event()
         async with anyio.create_task_group() as tasks:
             loop = asyncio.get_running_loop()
@@ -68,6 +75,24 @@ class DrainsOnSignal:
             await channel_layers.close()
         finally:
             hand_on()
+
+
+def _stop_with_parent() -> None:
+    """Have this process, if it is a worker, told to stop when the one that began it is gone.
+
+    uvicorn's main process tells its workers to stop. Where it is killed, they would serve on,
+    and nobody could start the server anew on their port.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        logger.error("the server's main process is gone, so this worker ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, name="asgi_notify's look at its parent", daemon=True).start()
 
 
 @contextmanager

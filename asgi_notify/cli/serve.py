@@ -1,7 +1,10 @@
 """``asgi-notify serve``: an application, and perhaps a worker, on uvicorn."""
 
+import logging.config
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +13,7 @@ from click.core import ParameterSource
 
 from ..exceptions import ConfigurationError, InvalidName, MissingExtra
 from ..hosts import is_loopback
-from ..layers.registry import layer_from_url
+from ..layers.registry import DEFAULT_CHANNEL_LAYER, channel_layers, layer_from_url
 from ..middleware.host import HostValidator
 from ..middleware.origin import SameOriginValidator
 from ..routing.base import as_app
@@ -18,6 +21,7 @@ from ..settings import Settings
 from ..types import ASGIApp
 from ..with_worker import WithWorker
 from .draining import DrainsOnSignal
+from .embedding import SCHEME, embedded_layer, ended_by_sigterm
 from .listening import check_address, check_certificate, check_socket
 from .logs import logging_config
 from .options import log_level_option
@@ -39,6 +43,11 @@ UVICORN: Mapping[str, Any] = {
     "backlog": 2048,  # connections; all clients come back at once after a restart
     "timeout_graceful_shutdown": SHUTDOWN_TIMEOUT,
 }
+
+# Seconds in which a worker has to answer the main process, or another takes its place. uvicorn's
+# own 5 are too few where several load a large application at once, on a machine that is busy:
+# they would be replaced again and again, and never serve.
+HEALTH_CHECK = 30
 
 # Bytes of one frame; over it the socket is closed with 1009. To the default
 # application clients say little; another one may have more to hear.
@@ -63,8 +72,9 @@ _APP, _CHANNELS = "ASGI_NOTIFY_SERVED_APP", "ASGI_NOTIFY_SERVED_CHANNELS"
 @click.option(
     "--layer",
     metavar="URL",
-    help="Channel layer, such as memory://?capacity=500. "
-    "[env: ASGI_NOTIFY_LAYER; default: memory://?history=user_*]",
+    help="Channel layer, such as valkey://127.0.0.1:6379, or embedded:///folder for a server that "
+    "is started with this one and keeps its data there. [env: ASGI_NOTIFY_LAYER; default: "
+    "memory://?history=user_* or, with several workers, embedded://?history=user_*]",
 )
 @click.option(
     "--allowed-origin",
@@ -84,7 +94,12 @@ _APP, _CHANNELS = "ASGI_NOTIFY_SERVED_APP", "ASGI_NOTIFY_SERVED_CHANNELS"
     "loopback names are served alone. [env: ASGI_NOTIFY_ALLOWED_HOSTS]",
 )
 @click.option(
-    "--workers", default=1, show_default=True, type=click.IntRange(1), help="Number of processes."
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Number of processes. Several share a Valkey or Redis: the one that the layer names, "
+    "else one of their own.",
 )
 @click.option(
     "--worker",
@@ -145,32 +160,39 @@ def serve(
         os.environ["ASGI_NOTIFY_ALLOWED_HOSTS"] = ",".join(hosts)
     os.environ[_APP], os.environ[_CHANNELS] = app, ",".join(channels)
     is_default = app == DEFAULT_APP
-    try:
-        _check_together(context)
-        check_certificate(options["ssl_certfile"], options["ssl_keyfile"])
-        settings = Settings.of_process()
-        _check(settings, workers)
-        if is_default:
-            _check_key(settings, uds or host)
-        make_served()  # here, where a mistake can still be explained
-    except (ConfigurationError, InvalidName) as error:
-        raise click.UsageError(str(error)) from error
-    if uds is None:
-        check_address(host, port)
-    else:
-        check_socket(uds)
     if is_default:
         options["ws_max_size"] = MAX_FRAME_SIZE
-    _run(
-        host=host,
-        port=port,
-        uds=uds,
-        workers=workers,
-        reload=reload,
-        log_level=log_level,
-        is_default=is_default,
-        **options,
-    )
+    with ExitStack() as stack:
+        try:
+            _check_together(context)
+            check_certificate(options["ssl_certfile"], options["ssl_keyfile"])
+            settings = Settings.of_process()
+            _check(settings)
+            if is_default:
+                _check_key(settings, uds or host)
+            if uds is None:
+                check_address(host, port)
+            else:
+                check_socket(uds)
+            config = _log_config(log_level, is_default)
+            embed = partial(_embed, stack, config)
+            if urlsplit(settings.layer).scheme == SCHEME:
+                embed(settings.layer)
+            make_served()  # here, where a mistake can still be explained
+            if workers > 1:
+                _share(workers, embed)
+        except (ConfigurationError, InvalidName) as error:
+            raise click.UsageError(str(error)) from error
+        _run(
+            host=host,
+            port=port,
+            uds=uds,
+            workers=workers,
+            reload=reload,
+            log_level=log_level,
+            log_config=config,
+            **options,
+        )
 
 
 def make_served() -> ASGIApp:
@@ -184,16 +206,39 @@ def make_served() -> ASGIApp:
     return DrainsOnSignal(WithWorker(app, channels.split(",")) if channels else app)
 
 
-def _check(settings: Settings, workers: int) -> None:
+def _check(settings: Settings) -> None:
     """Raise what would else come up in a worker, or never."""
-    layer_from_url(settings.layer)
+    if urlsplit(settings.layer).scheme != SCHEME:
+        layer_from_url(settings.layer)
     SameOriginValidator(_nothing, settings.allowed_origins)
     HostValidator(_nothing, settings.allowed_hosts)
-    if workers > 1 and urlsplit(settings.layer).scheme == "memory":
+
+
+def _embed(stack: ExitStack, log_config: dict[str, Any], url: str) -> None:
+    """Start the engine that a URL asks for; its own URL is what all processes get for a layer."""
+    logging.config.dictConfig(log_config)  # as the server will, which runs a moment later
+    stack.enter_context(ended_by_sigterm())
+    os.environ["ASGI_NOTIFY_LAYER"] = stack.enter_context(embedded_layer(url))
+
+
+def _share(workers: int, embed: Callable[[str], None]) -> None:
+    """Have several workers share what they send: by their layer, else by an engine of their own.
+
+    Raises:
+        ConfigurationError: a layer is named that lives in one process, or no engine starts.
+    """
+    layer = channel_layers.found(DEFAULT_CHANNEL_LAYER)  # which the application may have set
+    if layer is not None and layer.is_shared:
+        return
+    named = os.environ.get("ASGI_NOTIFY_LAYER")
+    if not named:
+        embed(f"{SCHEME}://?{urlsplit(Settings.layer).query}")
+    elif urlsplit(named).scheme == "memory":
         raise ConfigurationError(
             f"{workers} workers cannot share the layer memory://, which lives within one process, "
-            "so a notification would reach only some of the browsers; name a server that they "
-            "share, such as ASGI_NOTIFY_LAYER=valkey://127.0.0.1:6379, or use --workers 1"
+            "so a notification would reach only some of the browsers; name none, and they get a "
+            f"Valkey or Redis of their own, with options as {SCHEME}://?capacity=500 has them; "
+            "or name one that runs, such as valkey://127.0.0.1:6379; or use --workers 1"
         )
 
 
@@ -221,15 +266,21 @@ async def _nothing(scope: Any, receive: Any, send: Any) -> None:
     """Stands for the application while its settings are checked."""
 
 
-def _run(*, is_default: bool, **options: Any) -> None:
+def _log_config(level: str, is_default: bool) -> dict[str, Any]:
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401  # whose configuration this adds to
     except ImportError as error:
         raise click.ClickException(str(MissingExtra("serving", "server"))) from error
+    return logging_config(level, is_default=is_default)
+
+
+def _run(**options: Any) -> None:
+    import uvicorn
+
     uvicorn.run(
         f"{__name__}:{make_served.__name__}",
         factory=True,
-        log_config=logging_config(options["log_level"], is_default=is_default),
+        timeout_worker_healthcheck=HEALTH_CHECK,
         **UVICORN,
         **options,
     )

@@ -51,6 +51,11 @@ def layer_from_url(url: str) -> BaseChannelLayer:
         parts = urlsplit(url)
     except ValueError as error:
         raise InvalidChannelLayerError(f"{url!r} is no URL: {error}") from error
+    if parts.scheme == "embedded":
+        raise InvalidChannelLayerError(
+            "embedded:// is a server that `asgi-notify serve` starts, and ends with itself; "
+            "under another server start a Valkey or Redis, and name it: valkey://127.0.0.1:6379"
+        )
     if parts.scheme not in ENGINES:
         known = ", ".join(f"{scheme}://" for scheme in sorted(ENGINES))
         # The rest of a URL may hold a password, which is not for a log.
@@ -93,6 +98,10 @@ class ChannelLayerManager:
                 f": add it with channel_layers.set({alias!r}, 'memory://')"
             )
         return self._layers[alias]
+
+    def found(self, alias: str) -> BaseChannelLayer | None:
+        """The layer that the alias has by now; None where none was set or asked for."""
+        return self._layers.get(alias)
 
     def set(self, alias: str, layer: BaseChannelLayer | str | None) -> BaseChannelLayer | None:
         """Set the layer of an alias, and return the one that it replaces.

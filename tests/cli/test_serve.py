@@ -8,7 +8,6 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPSConnection
 from itertools import takewhile
@@ -31,6 +30,7 @@ from asgi_notify.layers import registry
 from asgi_notify.settings import Settings
 from asgi_notify.uvicorn import HttpProtocol, WebSocketProtocol
 from tests.cli.conftest import Run
+from tests.cli.serving import Serve
 from tests.http2 import Certificate
 from tests.servers import ROOT, Server, is_answered
 
@@ -235,15 +235,6 @@ def test_it_runs_the_faster_loop_and_parser_that_the_extra_brings(
 
 
 # A real one.
-
-
-class Serve(Server):
-    """``python -m asgi_notify`` with these arguments, on a free port."""
-
-    def __init__(self, *args: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> None:
-        name = "asgi_notify.app:application"
-        super().__init__("uvicorn-websockets-sansio", name, env=env, cwd=cwd)
-        self._command = [sys.executable, "-m", "asgi_notify", *args, "--port", str(self.port)]
 
 
 @pytest.mark.slow
