@@ -66,6 +66,7 @@ FLOORS: Mapping[str, float] = {
     "layers.options": 2,
     "layers.overflow": 1,
     "layers.presence": 2,
+    "layers.processes": 1,
     "layers.results": 1.2,
     "layers.stream": 1.2,
     "layers.base": 2.2,

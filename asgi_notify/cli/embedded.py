@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from ..exceptions import ConfigurationError
+from .engine_folder import claim
 from .engine_program import Program
 
 __all__ = ["EmbeddedEngine"]
@@ -80,7 +81,7 @@ class EmbeddedEngine:
         self._is_ending = Event()
         self._has_begun = Event()
         self._error: ConfigurationError | None = None
-        self._lock_file: int | None = None
+        self._claim: int | None = None  # of the folder
         # The engine is bound to the thread that starts it, so one thread does all of that.
         self._thread = Thread(target=self._live, name="asgi_notify's engine", daemon=True)
 
@@ -100,7 +101,8 @@ class EmbeddedEngine:
         Raises:
             ConfigurationError: it does not start, or its folder cannot be used.
         """
-        self._claim_folder()
+        if self._folder is not None:
+            self._claim = claim(self._folder)
         self._thread.start()
         try:
             self._has_begun.wait()
@@ -131,31 +133,9 @@ class EmbeddedEngine:
         self._thread.join()
         if self._output is not None:
             self._output.close()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
-
-    # The folder.
-
-    def _claim_folder(self) -> None:
-        """Have the folder for this engine alone: two would write over each other's data."""
-        if self._folder is None:
-            return
-        import fcntl  # which Windows lacks, as it lacks the programs
-
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock_file = os.open(self._folder, os.O_RDONLY)
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"the engine of another server keeps its data in {self._folder}: "
-                "give each its own folder"
-            ) from None
-        except OSError as error:
-            raise ConfigurationError(
-                f"{self._folder} cannot hold the engine's data: {error.strerror}"
-            ) from error
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     # The thread.
 
@@ -222,7 +202,7 @@ class EmbeddedEngine:
                 # Ctrl-C is for the server, whose workers need the engine until they have ended.
                 start_new_session=True,
                 # Whoever holds it has the folder: the engine for as long as it lives.
-                pass_fds=() if self._lock_file is None else (self._lock_file,),
+                pass_fds=() if self._claim is None else (self._claim,),
             )
         assert process.stdin is not None
         try:

@@ -17,6 +17,7 @@ from .local import LocalChannelLayer
 from .overflow import Overflow
 from .presence import GRACE, Info, Presence
 from .presence_events import PresenceEvents
+from .processes import warn_of_processes
 from .results import Joined, Replay, Sent
 from .resuming import joined, replay_from
 from .urls import OPTIONS, read_options
@@ -84,7 +85,7 @@ class InMemoryChannelLayer(LocalChannelLayer):
             raise InvalidChannelLayerError(f"{url!r}: {error}") from error
 
     async def open(self) -> None:
-        pass  # there is nothing to connect to
+        warn_of_processes()  # there is nothing to connect to
 
     # Groups.
 
@@ -182,6 +183,7 @@ class InMemoryChannelLayer(LocalChannelLayer):
         self._presence_events.clear()
 
     def _loop_begins(self) -> None:
+        warn_of_processes()
         self._presence_events.watch()
 
     def _loop_is_over(self) -> None:
