@@ -44,6 +44,7 @@ FLOORS: Mapping[str, float] = {
     "events.consumer": 1,
     "events.filters": 1,
     "hosts": 1.1,
+    "jsontext": 1.15,
     "loading": 1,
     "names": 1,
     "positions": 1,
@@ -164,6 +165,7 @@ EXTRAS: Mapping[str, Collection[str]] = {
     "cli.logs": {"uvicorn"},
     "client.wire": {"websockets"},
     "cli.serve": {"click", "uvicorn"},
+    "jsontext": {"msgspec"},
     "layers.packing": {"msgspec"},
     "layers.sealing": {"cryptography"},
     "layers.tasks": {"trio"},  # where a task belongs to it

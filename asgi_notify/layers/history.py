@@ -122,9 +122,10 @@ class Histories:
             message: it was stamped with the group, and nobody else has it yet. Where the
                 group has no history, it is left as it is.
         """
-        record = self._use(group)
-        if record is None and (record := self._begin(group)) is None:
+        record = self._records.get(group) or self._begin(group)
+        if record is None:
             return None
+        self._records.move_to_end(group)  # as the one that was used last
         now = self._clock()
         if record not in record.retention.waiting:
             due = record.retention.put(record, now)
@@ -136,8 +137,9 @@ class Histories:
 
     def top(self, group: str) -> Position | None:
         """Where the group stands now, or None where it has no history."""
-        record = self._use(group)
+        record = self._records.get(group)
         if record is not None:
+            self._records.move_to_end(group)
             return Position(record.epoch, record.top)
         return None if self.keeps(group) is None else Position(epoch_of(self._epoch, group), 0)
 
@@ -173,12 +175,6 @@ class Histories:
             retention.waiting.clear()
         self._look_at = inf
         self._epoch = new_epoch()
-
-    def _use(self, group: str) -> "_Record | None":
-        record = self._records.get(group)
-        if record is not None:
-            self._records.move_to_end(group)
-        return record
 
     def _begin(self, group: str) -> "_Record | None":
         retention = self.keeps(group)

@@ -155,10 +155,6 @@ class Hub:
         if idle and mailbox not in self._attached:
             self._mailboxes.pop(mailbox.channel, None)
 
-    def entry(self, message: Message) -> Entry:
-        """The message as it waits in mailboxes, from now on."""
-        return _entry((self._clock() + self._expiry, message))
-
     def send(self, channel: str, message: Message) -> Lagging:
         """Put a message into one mailbox; one to a consumer that has left is counted as lost.
 
@@ -173,7 +169,7 @@ class Hub:
         if message["type"] == CLOSE:
             taken: bool | None = mailbox.order(CloseRequest.of(message))
         else:
-            taken = mailbox.offer(self.entry(message))
+            taken = mailbox.offer(_entry((self._clock() + self._expiry, message)))
         if taken is False:
             if isinstance(mailbox.error, LayerClosed):
                 raise LayerClosed(f"{channel} takes no more messages: {mailbox.error}")
@@ -246,7 +242,7 @@ class Hub:
         """Put a message into every member's mailbox; all of them share one entry."""
         if message["type"] == CLOSE:
             return self._order(group, CloseRequest.of(message)), ()
-        entry = self.entry(message)
+        entry = _entry((self._clock() + self._expiry, message))
         reached = dropped = 0
         lagging: list[Mailbox] = []
         for mailbox in self._groups.get(group, ()):

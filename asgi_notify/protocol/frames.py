@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from json import JSONEncoder
 from typing import Any, Literal
 
-from ..codec import plain
 from ..exceptions import (
     ClientError,
     DenyConnection,
@@ -19,6 +18,7 @@ from ..exceptions import (
     NoRouteFound,
     Unauthorized,
 )
+from ..jsontext import json_text
 from ..positions import Position
 
 __all__ = [
@@ -62,8 +62,9 @@ ErrorCode = Literal[
 Ref = str | int | float | None
 """What a client marks a request with, to know its answer by; None where it does not."""
 
-# Made once: json.dumps with options of its own makes an encoder at each call.
-_spell = JSONEncoder(allow_nan=False, separators=(",", ":"), default=plain).encode
+# Made once: json.dumps with options of its own makes an encoder at each call. What it spells
+# is this library's own, or short, and the same with and without msgspec.
+_spell = JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 def welcome(
@@ -134,7 +135,7 @@ def notification(group: str | None, position: Position | None, data: object) -> 
     """
     frame = {"type": "notification", "group": group, "id": position and str(position), "data": data}
     try:
-        text = _spell(frame)
+        text = json_text(frame)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMessage(f"its data cannot be sent as JSON: {error}") from error
     require_shallow(text, MAX_DEPTH + 1)
