@@ -5,6 +5,7 @@
 #   REQUIRE=browser make test                        fail, not skip, without Chromium, node or tsc
 #   make bench ARGS=--quick                          a look at the speed, rather than a result
 #   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
+#   make soak ARGS="--engine redis-server"           two servers on a Redis that fails as well
 #   make hostile ARGS="--server plain pings headers" what two of the clients cost plain uvicorn
 #   make mutants ARGS="--sample 100 --seed 1"        a hundred mutants, always the same ones
 #   make mutants ARGS=asgi_notify/layers/hub.py:83   those of one line; a file or folder will do

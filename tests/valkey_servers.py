@@ -5,7 +5,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +92,13 @@ class ValkeyServer:
         """A plain client, for what a test does behind the engine's back."""
         return Redis(host=HOST, port=self.port, socket_timeout=10)
 
+    @property
+    def name_in_cluster(self) -> str:
+        """What the nodes of its cluster call it."""
+        with self.admin as admin:
+            name: Any = admin.cluster("MYID")
+        return name.decode() if isinstance(name, bytes) else str(name)
+
     def start(self) -> None:
         options = {"save": "", "bind": HOST, "dir": str(self.folder), **self.options}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -130,8 +137,10 @@ class ValkeyServer:
 
 
 @contextmanager
-def running_cluster(program: str, nodes: int = 3) -> Iterator[list[ValkeyServer]]:
-    """A cluster of primaries without replicas, its slots dealt evenly."""
+def running_cluster(
+    program: str, nodes: int = 3, replicas: int = 0
+) -> Iterator[list[ValkeyServer]]:
+    """A cluster of primaries, its slots dealt evenly; then a replica for each of the first ones."""
     with ExitStack() as stack:
         servers = [
             stack.enter_context(
@@ -142,25 +151,42 @@ def running_cluster(program: str, nodes: int = 3) -> Iterator[list[ValkeyServer]
                         "cluster-port": str(free_port()),
                         "cluster-node-timeout": "1000",
                         "cluster-require-full-coverage": "no",
+                        "cluster-replica-validity-factor": "0",
+                        "repl-diskless-sync-delay": "0",
                     },
                 )
             )
-            for _ in range(nodes)
+            for _ in range(nodes + replicas)
         ]
         slots = 16_384
         for number, server in enumerate(servers):
             first, last = slots * number // nodes, slots * (number + 1) // nodes - 1
             with server.admin as admin:
-                admin.execute_command("CLUSTER", "ADDSLOTS", *range(first, last + 1))
+                if number < nodes:
+                    admin.execute_command("CLUSTER", "ADDSLOTS", *range(first, last + 1))
                 admin.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
                 if number:
                     bus = servers[0].options["cluster-port"]
                     admin.execute_command("CLUSTER", "MEET", HOST, servers[0].port, bus)
-        until = time.monotonic() + START
-        while not all(_is_whole(server, nodes) for server in servers):
-            assert time.monotonic() < until, "the cluster did not form"
-            time.sleep(POLL)
+        _until(lambda: all(_is_whole(server, len(servers)) for server in servers))
+        for primary, replica in zip(servers, servers[nodes:], strict=False):
+            with replica.admin as admin:
+                admin.execute_command("CLUSTER", "REPLICATE", primary.name_in_cluster)
+        _until(lambda: all(_is_synchronized(replica) for replica in servers[nodes:]))
         yield servers
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + START
+    while not condition():
+        assert time.monotonic() < until, "the cluster did not form"
+        time.sleep(POLL)
+
+
+def _is_synchronized(replica: ValkeyServer) -> bool:
+    with replica.admin as admin:
+        said: Any = admin.info("replication")
+        return bool(said["role"] == "slave" and said["master_link_status"] == "up")
 
 
 def _is_whole(server: ValkeyServer, nodes: int) -> bool:

@@ -29,7 +29,12 @@ def main() -> int:
         help="two servers on an engine that fails too, which is this program; "
         "if not given, one that keeps all in memory",
     )
+    parser.add_argument(
+        "--cluster", action="store_true", help="let the engine be a cluster of six nodes"
+    )
     options = parser.parse_args()
+    if options.cluster and not options.engine:
+        parser.error("--cluster needs an --engine")
     end = time.monotonic() + 60 * options.minutes
     counts: dict[str, Counter[str]] = {}
     failed: list[int] = []
@@ -37,7 +42,7 @@ def main() -> int:
     while seed == options.seed or time.monotonic() < end:
         played = Scenario.drawn(seed, options.seconds)
         if options.engine:
-            played = played.on_engine(PROGRAMS[options.engine])
+            played = played.on_engine(PROGRAMS[options.engine], is_cluster=options.cluster)
         print(played, flush=True)
         printed = io.StringIO()  # by the servers; as much as they like
         with contextlib.redirect_stdout(printed):
@@ -53,7 +58,7 @@ def main() -> int:
     if failed:
         again = f"--minutes 0 --seconds {options.seconds:g} --seed {failed[0]}"
         if options.engine:
-            again += f" --engine {options.engine}"
+            again += f" --engine {options.engine}" + " --cluster" * options.cluster
         print(f"FAILED with the seeds {failed}: make soak ARGS='{again}'")
     return bool(failed)
 

@@ -6,6 +6,7 @@ from itertools import cycle, islice
 from random import Random
 from typing import NamedTuple
 
+from tests.chaos.cluster import CLUSTER_FAULTS
 from tests.chaos.engine import FAULTS
 from tests.chaos.proxy import Proxy
 
@@ -36,6 +37,7 @@ class Scenario:
         flaw: what the server does wrong on purpose; see tests/apps/chaos.py.
         rest: seconds that everything may take to come to rest once the trouble is over.
         engine: the program of the server that carries the messages; none: they stay in memory.
+        is_cluster: whether that is a cluster of six nodes.
         servers: processes with an application each; more than one need an engine.
         faults: what befalls the engine, each of them so often.
         repeats: how often.
@@ -57,16 +59,22 @@ class Scenario:
     flaw: str = ""
     rest: float = 40.0
     engine: str = ""
+    is_cluster: bool = False
     servers: int = 1
     faults: tuple[str, ...] = ()
     repeats: int = 1
     ways: tuple[str, ...] = ()
 
-    def on_engine(self, program: str) -> "Scenario":
-        """The same on two servers with an engine, which has troubles of its own."""
-        repeats = max(1, round(self.seconds / 30))
+    def on_engine(self, program: str, *, is_cluster: bool = False) -> "Scenario":
+        """The same on two servers with an engine, or a cluster, which has troubles of its own."""
         return replace(
-            self, engine=program, servers=2, faults=FAULTS, repeats=repeats, ways=Proxy.KINDS
+            self,
+            engine=program,
+            is_cluster=is_cluster,
+            servers=2,
+            faults=CLUSTER_FAULTS if is_cluster else FAULTS,
+            repeats=max(1, round(self.seconds / (10 if is_cluster else 30))),
+            ways=() if is_cluster else Proxy.KINDS,
         )
 
     @classmethod

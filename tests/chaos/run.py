@@ -10,6 +10,7 @@ import httpx
 from anyio.abc import TaskGroup
 
 from tests.chaos.clients import Client, Poll, Socket, Stream
+from tests.chaos.cluster import Cluster
 from tests.chaos.engine import Engine
 from tests.chaos.journal import Story, faults, holes
 from tests.chaos.plan import Action, Scenario, actions
@@ -22,6 +23,8 @@ __all__ = ["Run", "run"]
 ROOMS = (1, 2, 3)
 PUBLISHERS = ("ann", "ben", "cyd")
 ROUND = 2.5  # seconds until one more message is sent to those that still miss the last
+
+AnyEngine = Engine | Cluster
 
 Make = Callable[[str, Proxy, dict[str, str]], Client]
 """A kind of client."""
@@ -58,7 +61,7 @@ async def run(scenario: Scenario, kinds: Sequence[Make] | None = None) -> Run:
         scenario: what to play.
         kinds: of the clients, one each; if not given, of every kind there is.
     """
-    engine = Engine(scenario.engine, scenario.servers) if scenario.engine else None
+    engine = _engine_of(scenario)
     lives = [Lives(scenario) for _ in range(scenario.servers)]
     try:
         with anyio.fail_after(scenario.seconds + scenario.rest + 60):
@@ -81,13 +84,22 @@ async def run(scenario: Scenario, kinds: Sequence[Make] | None = None) -> Run:
     return done
 
 
-async def _begin(lives: Sequence[Lives], engine: Engine | None, tasks: TaskGroup) -> None:
+def _engine_of(scenario: Scenario) -> AnyEngine | None:
+    if not scenario.engine:
+        return None
+    if scenario.is_cluster:
+        return Cluster(scenario.engine, tuple(f"user_{room}" for room in ROOMS))
+    return Engine(scenario.engine, scenario.servers)
+
+
+async def _begin(lives: Sequence[Lives], engine: AnyEngine | None, tasks: TaskGroup) -> None:
     """Start everything, and wait until all servers answer."""
     if engine is not None:
         await engine.begin()
-        for number, way in enumerate(engine.ways):
+        for way in engine.ways:
             await tasks.start(way.serve)
-            lives[number].engine_url = engine.url(number)
+        for number, each in enumerate(lives):
+            each.engine_url = engine.url(number)
     async with anyio.create_task_group() as beginning:
         for each in lives:
             beginning.start_soon(each.begin)
@@ -98,7 +110,7 @@ class _Stage:
         self,
         scenario: Scenario,
         lives: Sequence[Lives],
-        engine: Engine | None,
+        engine: AnyEngine | None,
         clients: list[Client],
         publishers: list[Publisher],
     ) -> None:
@@ -118,7 +130,7 @@ class _Stage:
         cls,
         scenario: Scenario,
         lives: Sequence[Lives],
-        engine: Engine | None,
+        engine: AnyEngine | None,
         kinds: Sequence[Make],
     ) -> "_Stage":
         """Make everybody; each client begins at the beginning of one group or several."""
@@ -158,7 +170,7 @@ class _Stage:
 
     async def _act(self, action: Action) -> None:
         what, _, number = action.target.partition(" ")
-        victim: Lives | Engine | Proxy
+        victim: Lives | AnyEngine | Proxy
         if what == "client":
             victim = self._clients[action.target].proxy
         elif what == "server":

@@ -8,6 +8,7 @@ from random import randrange
 import pytest
 
 from tests.chaos.clients import Poll, Socket, Stream
+from tests.chaos.cluster import CLUSTER_FAULTS
 from tests.chaos.engine import FAULTS
 from tests.chaos.plan import Scenario, actions
 from tests.chaos.proxy import Proxy
@@ -111,3 +112,19 @@ async def test_an_engine_that_lies_is_found(flaw: str, sentence: str) -> None:
     done = await run(lying)
     print(done)
     assert any(sentence in fault for fault in done.faults)
+
+
+# A cluster whose slots move and whose nodes die; its nodes are busy with nothing else.
+
+MOVING = Scenario(SEED, 14.0, 1_000, 1_000, kills=1, terms=0, stops=0, cuts=("reset", "delay"))
+
+
+async def test_a_cluster_that_moves_slots_and_promotes_replicas_tells_what_it_may_have_lost() -> (
+    None
+):
+    done = await run(MOVING.on_engine(program("redis-server"), is_cluster=True))
+    print(done)
+    assert not done.faults
+    assert done.counts["engine"].keys() == set(CLUSTER_FAULTS)
+    assert total(done, "messages")
+    assert total(done, "told unrecovered")
