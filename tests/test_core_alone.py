@@ -40,6 +40,7 @@ for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify."):
         "asgi_notify.layers.deliveries",
         "asgi_notify.layers.link",
         "asgi_notify.layers.packing",
+        "asgi_notify.layers.patience",
         "asgi_notify.layers.sealing",
         "asgi_notify.layers.shared",
         "asgi_notify.layers.valkey",

@@ -23,7 +23,7 @@ LONGER: Mapping[str, int] = {
     "layers.base": 440,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
     "layers.hub": 340,
-    "layers.link": 530,  # one group's way between an engine and its members
+    "layers.link": 540,  # one group's way between an engine and its members
     "layers.mailbox": 480,
     "layers.shared": 520,  # one method for each of the contract's
     "sync": 400,
@@ -117,6 +117,7 @@ FLOORS: Mapping[str, float] = {
     "layers.delivery": 2,
     "layers.leases": 2.4,
     "layers.local": 2.4,
+    "layers.patience": 2.45,
     "layers.shared": 2.5,
     "layers.memory": 3,
     "layers": 3.2,

@@ -140,6 +140,7 @@ class Link:
         self._idle: set[str] = set()  # without members
         self._inbox: deque[tuple[str, FrozenMessage]] = deque()
         self._down: dict[str, str] = {}  # why each part of the engine cannot be reached
+        self._is_back = anyio.Event()  # set when any of them is
         self._lagging: Lagging = ()
         self._in_turn = 0  # messages delivered since consumers had a turn
         self._work = anyio.Event()
@@ -216,6 +217,25 @@ class Link:
         if since is not None and not (read.is_whole and len(readable) == len(messages)):
             return Replay([], False, read.top)
         return Replay(readable, True, read.top)
+
+    async def reach(self, name: str, deadline: float) -> None:
+        """Wait until the part of the engine can be reached that a group or channel lives on.
+
+        Args:
+            name: the group, the channel or the topic.
+            deadline: until when, on the event loop's clock.
+
+        Raises:
+            LayerUnavailable: it could not. Nothing was sent.
+        """
+        while self._down and (reason := self._down.get(self.engine.part_of(name))) is not None:
+            with anyio.move_on_after(deadline - anyio.current_time()) as scope:
+                await self._is_back.wait()
+            if scope.cancelled_caught:
+                raise LayerUnavailable(
+                    f"nothing was sent to {name}, since the engine is away: {reason}; try again "
+                    "in a moment, or wait longer with the layer's publish_timeout"
+                )
 
     # Joining and leaving.
 
@@ -368,6 +388,8 @@ class Link:
     def came_up(self, part: str = "") -> None:
         """Note that the engine can be reached, and see what was missed."""
         self._down.pop(part, None)
+        self._is_back.set()
+        self._is_back = anyio.Event()
         seconds = anyio.current_time() - self.state.since
         reason = next(iter(self._down.values()), "")
         self.state = State(not self._down, anyio.current_time(), reason)

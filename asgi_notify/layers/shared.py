@@ -29,6 +29,7 @@ from .local import LocalChannelLayer
 from .options import PatternMap, positive, whole
 from .overflow import Overflow
 from .packing import INFO, KEY, TO_MEMBERS, TO_PROCESS, Packing
+from .patience import insist, require_patience
 from .presence import GRACE, Info, require_grace
 from .results import Joined, Replay, Sent
 
@@ -66,6 +67,8 @@ class EngineChannelLayer(LocalChannelLayer):
             that were missed.
         release_delay: seconds that a group is followed on after its last member left.
         timeout: seconds that a call waits for the engine.
+        publish_timeout: seconds that a message to a group or a channel waits for an engine
+            that is away; 0: it fails as soon as that is known, None: as ``timeout``.
         clock: tells the time in seconds, for tests.
     """
 
@@ -91,6 +94,7 @@ class EngineChannelLayer(LocalChannelLayer):
         check_interval: float = LinkOptions.check_interval,
         release_delay: float = LinkOptions.release_delay,
         timeout: float = LinkOptions.timeout,
+        publish_timeout: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
@@ -116,6 +120,7 @@ class EngineChannelLayer(LocalChannelLayer):
         )
         self._visibility = positive("visibility_timeout", visibility_timeout)
         self._delivery_limit = whole("delivery_limit", delivery_limit)
+        self._patience = require_patience(timeout if publish_timeout is None else publish_timeout)
         self._link: Link | None = None
         self._leases: Leases | None = None
         self._deliveries: Deliveries | None = None
@@ -258,11 +263,21 @@ class EngineChannelLayer(LocalChannelLayer):
     async def _publish(
         self, group: str, payload: bytes, keep: History | None, key: str | None
     ) -> Sent:
-        link = await self._linked()
-        receivers, position = await link.engine.publish(
-            group, payload, keep=keep, key=key, window=self._window
+        async def publish(link: Link) -> Sent:
+            receivers, position = await link.engine.publish(
+                group, payload, keep=keep, key=key, window=self._window
+            )
+            return Sent(receivers, 0, position)
+
+        return await self._insist(group, publish, key is not None)
+
+    async def _insist(
+        self, name: str, send: Callable[[Link], Awaitable[T]], may_repeat: bool = False
+    ) -> T:
+        """Send something, for as long as the engine is waited for; see `patience.insist`."""
+        return await insist(
+            self._linked, name, send, self._patience, self._link_options.timeout, may_repeat
         )
-        return Sent(receivers, 0, position)
 
     async def _history(self, group: str, since: Position | None, limit: int | None) -> Replay:
         return await self._there(self._read, group, since, limit)
@@ -285,12 +300,15 @@ class EngineChannelLayer(LocalChannelLayer):
         else:
             envelope = {"type": "layer.send", "channel": channel, "message": dict(message)}
             topic = f"process!{prefix.rpartition('.')[2]}"
-            await self._there(self._ask, topic, envelope)
+            await self._there(self._insist, topic, partial(self._ask, topic, envelope))
 
     async def _push(self, channel: str, payload: bytes) -> None:
-        link = await self._linked()
         capacity = self.get_capacity(channel)
-        if not await link.engine.push(channel, payload, capacity, self.expiry):
+
+        async def push(link: Link) -> bool:
+            return await link.engine.push(channel, payload, capacity, self.expiry)
+
+        if not await self._insist(channel, push):
             self.hub.drops.count("full", None)
             raise ChannelFull(
                 f"{channel} takes no more than {capacity} unread messages, its capacity; "
@@ -315,9 +333,8 @@ class EngineChannelLayer(LocalChannelLayer):
 
     # Between processes.
 
-    async def _ask(self, topic: str, message: Mapping[str, Any]) -> int:
+    async def _ask(self, topic: str, message: Mapping[str, Any], link: Link) -> int:
         """Publish something for the processes themselves; return how many that were."""
-        link = await self._linked()
         return (await link.engine.publish(topic, self._packing.pack(TO_PROCESS, message))).receivers
 
     def _take_direct(self, topic: str, message: FrozenMessage) -> None:
@@ -342,7 +359,7 @@ class EngineChannelLayer(LocalChannelLayer):
     async def _answer(self, group: str, message: FrozenMessage) -> None:
         channels = [mailbox.channel for mailbox in self.hub.members(group)]
         answer = {"type": "layer.channels", "number": message["number"], "channels": channels}
-        await self._ask(message["to"], answer)
+        await self._ask(message["to"], answer, await self._linked())
 
     def _start(self, func: Callable[..., Awaitable[object]], *args: object) -> None:
         if self._link is not None:
@@ -358,7 +375,7 @@ class EngineChannelLayer(LocalChannelLayer):
         question = self._questions[number] = _Question()
         try:
             envelope = {"type": "layer.list", "to": link.own_topic, "number": number}
-            question.awaited = await self._ask(group, envelope)
+            question.awaited = await self._ask(group, envelope, link)
             with anyio.move_on_after(ANSWER_TIMEOUT):
                 await question.wait()
         finally:

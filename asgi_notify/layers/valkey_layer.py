@@ -20,6 +20,7 @@ _OPTIONS: Options = {
     "encryption_keys": read_keys,
     "max_message_size": int,
     "presence_lease": float,
+    "publish_timeout": float,
     "release_delay": float,
     "timeout": float,
     "visibility_timeout": float,

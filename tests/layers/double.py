@@ -361,7 +361,7 @@ class Settled(EngineChannelLayer):
         link = await self._linked()
         number, came = len(self._probes), anyio.Event()
         self._probes[number] = came
-        await self._ask(link.own_topic, {"type": "test.probe", "number": number})
+        await self._ask(link.own_topic, {"type": "test.probe", "number": number}, link)
         with anyio.fail_after(5):
             await came.wait()
             while link.is_behind:

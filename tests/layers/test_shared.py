@@ -309,7 +309,7 @@ async def test_who_comes_from_a_process_that_was_ahead_gets_nothing_twice(
 async def test_while_the_engine_is_away_consumers_stay_and_sends_fail_at_once(
     processes: Processes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second = await processes.start(), await processes.start()
+    first, second = await processes.start(publish_timeout=0), await processes.start()
     mailbox = await join(second, "room")
     assert second.state is not None
     assert second.state.is_up
