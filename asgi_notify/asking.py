@@ -16,7 +16,14 @@ from typing import Any, TypeVar
 
 import anyio
 
-__all__ = ["await_in_asyncio", "call_in_asyncio", "unless_cancelled"]
+__all__ = [
+    "LOOK_AFTER",
+    "await_in_asyncio",
+    "call_in_asyncio",
+    "context_in_asyncio",
+    "context_in_thread",
+    "unless_cancelled",
+]
 
 LOOK_AFTER = 0.1  # seconds; a loop that ends keeps nobody waiting longer, and it is cheap to look
 
@@ -40,7 +47,7 @@ def call_in_asyncio(loop: asyncio.AbstractEventLoop, job: Callable[[], T]) -> T:
                 raise
 
     try:
-        loop.call_soon_threadsafe(run, context=_context_in_asyncio())
+        loop.call_soon_threadsafe(run, context=context_in_asyncio())
     except RuntimeError as error:  # it was closed a moment ago
         raise anyio.RunFinishedError from error
     return _result(future, loop)
@@ -55,7 +62,7 @@ def await_in_asyncio(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, 
     try:
         submit = partial(asyncio.run_coroutine_threadsafe, coroutine, loop)
         try:
-            future = _context_in_asyncio().run(submit)
+            future = context_in_asyncio().run(submit)
         except RuntimeError as error:  # it was closed a moment ago
             raise anyio.RunFinishedError from error
         return _result(future, loop)
@@ -74,18 +81,23 @@ def _result(future: Future[T], loop: asyncio.AbstractEventLoop) -> T:
     return future.result()
 
 
-def _context_in_asyncio() -> Context:
-    """The caller's context, which may come from a task of trio's, for use in asyncio."""
+def context_in_asyncio() -> Context:
+    """A copy of the caller's context, which may come from a task of trio's, for use in asyncio."""
+    return _context_named("asyncio")
+
+
+def context_in_thread() -> Context:
+    """A copy of the caller's context, for a thread in which no event loop runs."""
+    return _context_named(None)
+
+
+def _context_named(library: str | None) -> Context:
     context = copy_context()
-    context.run(_name_asyncio)
-    return context
-
-
-def _name_asyncio() -> None:
     # Anyio asks it, where it is installed, which library runs, and does the same.
     sniffio = sys.modules.get("sniffio")
     if sniffio is not None:
-        sniffio.current_async_library_cvar.set("asyncio")
+        context.run(sniffio.current_async_library_cvar.set, library)
+    return context
 
 
 async def unless_cancelled(job: Callable[[], Awaitable[T]]) -> T:

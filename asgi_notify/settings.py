@@ -30,6 +30,8 @@ class Settings:
             where the event loop allows it (``ASGI_NOTIFY_STEPPING``, 1 or 0).
         gathering: whether what a WebSocket is sent in one turn of the event loop is written
             at once, by a server that can (``ASGI_NOTIFY_GATHERING``, 1 or 0).
+        sync_lane: whether synchronous handlers share threads that take one after the
+            other, where the event loop allows it (``ASGI_NOTIFY_SYNC_LANE``, 1 or 0).
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
     """
 
@@ -39,6 +41,7 @@ class Settings:
     handler_threads: int = HANDLER_THREADS
     max_body_size: int = MAX_BODY_SIZE
     stepping: bool = True
+    sync_lane: bool = True
     allowed_hosts: tuple[str, ...] = ()
     gathering: bool = True
 
@@ -58,6 +61,7 @@ class Settings:
             max_body_size=_count(environ, "ASGI_NOTIFY_MAX_BODY_SIZE", MAX_BODY_SIZE),
             stepping=_switch(environ, "ASGI_NOTIFY_STEPPING", cls.stepping),
             gathering=_switch(environ, "ASGI_NOTIFY_GATHERING", cls.gathering),
+            sync_lane=_switch(environ, "ASGI_NOTIFY_SYNC_LANE", cls.sync_lane),
         )
 
     @classmethod

@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from contextvars import Context
 from functools import partial, wraps
 from math import inf
-from threading import Lock, Thread, get_ident
-from typing import Any, ParamSpec, TypeVar
+from threading import Lock, Thread, get_ident, local
+from typing import Any, ParamSpec, TypeVar, cast
 
 import anyio
 import anyio.from_thread
@@ -22,7 +22,14 @@ from .asking import await_in_asyncio, call_in_asyncio, unless_cancelled
 from .exceptions import MisuseError
 from .settings import Settings
 
-__all__ = ["LoopRef", "async_to_sync", "disconnect_limiter", "failure_of", "handler_limiter"]
+__all__ = [
+    "LoopRef",
+    "async_to_sync",
+    "disconnect_limiter",
+    "failure_of",
+    "handler_limiter",
+    "handler_thread",
+]
 
 EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
 
@@ -215,11 +222,27 @@ def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
     def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
         _refuse_running_loop(func)
         job = partial(_call, func, *args, **kwargs)
+        if handler_thread.call is not None:
+            return cast(T, handler_thread.call(job))
         if _in_worker_thread():
             return anyio.from_thread.run(job)
         return _process_loop().call(job)
 
     return waiting
+
+
+class _HandlerThread(local):
+    """What is special about a thread while it runs a handler, seen from within it.
+
+    Attributes:
+        call: has a coroutine run by the task that waits for the handler, and returns its
+            result; None in all other threads.
+    """
+
+    call: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any] | None = None
+
+
+handler_thread = _HandlerThread()
 
 
 def _in_worker_thread() -> bool:

@@ -94,6 +94,14 @@ TARGETS: tuple[Target, ...] = (
         at_most=1.3,
     ),
     _peer("Channels", "channels", 25),
+    Target(
+        "burst: CPU per delivery, sync consumer / raw",
+        _burst("ours_sync"), _burst("raw"), at_most=3,
+    ),
+    Target(
+        "burst: CPU per delivery, Channels' sync consumer / ours",
+        _burst("channels_sync"), _burst("ours_sync"), at_least=10,
+    ),
     _peer("python-socketio", "socketio", 4),
     _peer("Litestar", "litestar", 1.8),
     _peer("broadcaster", "broadcaster", 1.2),

@@ -22,6 +22,8 @@ LONGER: Mapping[str, int] = {
     "consumers.connection": 540,
     "layers.base": 440,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
+    "consumers.lane": 330,
+    "consumers.stepping": 330,
     "layers.hub": 340,
     "layers.link": 540,  # one group's way between an engine and its members
     "layers.mailbox": 480,
@@ -129,6 +131,9 @@ FLOORS: Mapping[str, float] = {
     "users": 4,
     "consumers.watchdog": 4,
     "consumers.stepping": 4,
+    "consumers.lane": 4,
+    "consumers.call": 4,
+    "consumers.job": 4.05,
     "consumers.connection": 4.05,
     "consumers.observing": 4.06,
     "consumers.base": 4.1,

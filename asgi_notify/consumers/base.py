@@ -19,7 +19,7 @@ from .connection import Connection
 from .handlers import awaitable, blamed, find_handler
 from .observing import run_observed
 
-__all__ = ["AsyncConsumer", "Consumer"]
+__all__ = ["AsyncConsumer", "Consumer", "pass_over"]
 
 logger = logging.getLogger("asgi_notify.connections")
 
@@ -171,11 +171,14 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
         with anyio.move_on_after(self.disconnect_timeout) as scope:
             await handle(event)
         if scope.cancelled_caught:
-            logger.error(
-                "%s: %s was cut off after %g s",
-                self._connection, event["type"], self.disconnect_timeout,
-                extra=self._connection.log_fields,
-            )  # fmt: skip
+            self._log_cut_off(event)
+
+    def _log_cut_off(self, event: Message) -> None:
+        logger.error(
+            "%s: %s was cut off after %g s",
+            self._connection, event["type"], self.disconnect_timeout,
+            extra=self._connection.log_fields,
+        )  # fmt: skip
 
     # Hooks for a protocol or a transport of one's own; an override of a wrap_ one calls super().
 
@@ -270,7 +273,7 @@ class AsyncConsumer(Consumer[Awaitable[None]]):
         # What _handler does, without the cost of a call for each message.
         name = self._handlers.get(message.get("type", "")) or self._find_handler(message)
         if name is None:
-            return _pass_over()
+            return pass_over()
         handling = getattr(self, name)(message)
         if type(handling) is CoroutineType:
             return handling
@@ -288,5 +291,5 @@ async def _wait_for(handling: Awaitable[None]) -> None:
     await handling
 
 
-async def _pass_over() -> None:
+async def pass_over() -> None:
     """Handle what no method is there for."""

@@ -75,6 +75,7 @@ class Connection:
         mailbox: where what it is to handle waits.
         state: what was said on it.
         current: the type of what is being handled.
+        handling: cancelled where that is to end; not around the disconnect event.
         is_over: whether nothing more is to be handled, but the disconnect event.
         sends_begun, sends_ended: how many sends; see `is_sending`.
     """
@@ -88,7 +89,6 @@ class Connection:
         "_grace",
         "_handle",
         "_handle_last",
-        "_handling",
         "_has_failed",
         "_is_left",
         "_join",
@@ -100,6 +100,7 @@ class Connection:
         "_send_timeout",
         "_tasks",
         "current",
+        "handling",
         "is_over",
         "mailbox",
         "scope",
@@ -139,7 +140,7 @@ class Connection:
         self._leave_groups = leave_groups
         self._grace = grace
         self._send_timeout = send_timeout
-        self._handling = anyio.CancelScope()
+        self.handling = anyio.CancelScope()
         self._reading = anyio.CancelScope()
         self._begun_at: float | None = None  # when the first event was handled
         # Where the two differ, a send is under way; where it waits, so does the client's reading.
@@ -196,7 +197,7 @@ class Connection:
                 answer is known for; of the others the client is told. And what
                 the server's own ``receive`` raised.
         """
-        self.mailbox.on_close = self._handling.cancel
+        self.mailbox.on_close = self.handling.cancel
         is_limited = self.state.protocol.has_client and self.state.protocol.has_answers
         is_limited = is_limited and self._send_timeout < inf
         watchdog = watchdog_of(self._send_timeout) if is_limited else None
@@ -242,7 +243,7 @@ class Connection:
         self.mailbox.wake()  # also where nothing is being handled
         if not isinstance(error, StopConsumer | DenyConnection):
             self._log_failure(error, what)
-            self._handling.cancel()
+            self.handling.cancel()
 
     async def refuse(self, error: Exception, what: str) -> None:
         """Tell the client, instead of `run`, that there will be no connection.
@@ -275,7 +276,7 @@ class Connection:
                 except Exception as error:  # a middleware's; servers raise none here
                     self._broken = error
                     self._leave()
-                    self._handling.cancel()
+                    self.handling.cancel()
                     return
                 is_last = event["type"] == self.state.protocol.leaving
                 if is_last and self.state.protocol.has_client:
@@ -293,7 +294,7 @@ class Connection:
         self._is_left = True
         if self._left is not None:
             self._left.set()
-        self._handling.deadline = anyio.current_time() + self._grace
+        self.handling.deadline = anyio.current_time() + self._grace
 
     def give_up(self, seconds: float) -> None:
         """End the connection, whose client has taken nothing for so long."""
@@ -305,7 +306,7 @@ class Connection:
         """Handle what comes, tell the client why it ends, and return the error that ended it."""
         error: Exception | None = None
         try:
-            with self._handling:
+            with self.handling:
                 error = await self._handle_all()
             self._log_cancelled()
             await self._tell(error := error or self._error or self.mailbox.error)
@@ -403,7 +404,7 @@ class Connection:
         await self.follow(self._handle_last, self.state.end)
 
     def _log_cancelled(self) -> None:
-        if not self._handling.cancelled_caught or self._broken or not self.current:
+        if not self.handling.cancelled_caught or self._broken or not self.current:
             return
         why = (
             self._error or self.mailbox.error or f"{self._grace:g} s after the connection had ended"
@@ -485,7 +486,7 @@ class Connection:
         self._reading.cancel()
         await cancel_shielded_checkpoint()
         await self._pass_on(event)
-        self._handling.deadline = anyio.current_time() + self._grace
+        self.handling.deadline = anyio.current_time() + self._grace
 
     async def _pass_on(self, event: Event) -> None:
         is_counted = event["type"] not in _WHOLE_FILES

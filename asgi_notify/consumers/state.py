@@ -7,7 +7,7 @@ from ..exceptions import DenyConnection, StopConsumer
 from ..types import Event, Scope
 from .protocol import CLOSED, protocol_of
 
-__all__ = ["ConnectionState"]
+__all__ = ["ConnectionState", "StateAhead"]
 
 
 class ConnectionState:
@@ -88,3 +88,31 @@ class ConnectionState:
         code = getattr(error, "close_code", 1011)
         reason = sentence_of(error) if code != 1011 else "Internal Server Error"
         return [*closing_events(error), close(code, reason)]
+
+
+class StateAhead:
+    """The state of a connection once all is sent that one handler wants sent.
+
+    A handler in a thread does not wait for each event to be sent; it is told of its mistakes
+    all the same.
+    """
+
+    __slots__ = ("_name", "_state", "_steady")
+
+    def __init__(self, state: ConnectionState) -> None:
+        self._state = state
+        self._name = state._name
+        self._steady = state.steady
+
+    def advance(self, event: Event) -> bool:
+        """Go to the state after an event is sent; return whether it goes anywhere.
+
+        Raises:
+            MisuseError: it is not the turn of this event; the state stays what it was.
+        """
+        if self._name == CLOSED or self._state.is_closed:
+            return False
+        if event["type"] != self._steady:
+            self._name = self._state.protocol.next_state(self._name, event)
+            self._steady = self._state.protocol.steady(self._name)
+        return True

@@ -30,7 +30,7 @@ from ..layers.entries import Entry
 from ..layers.mailbox import Mailbox
 from ..settings import Settings
 
-__all__ = ["HandlerSource", "handle_each"]
+__all__ = ["HandlerSource", "Turn", "handle_each"]
 
 STEPS = 16  # consumers in one callback; then the loop serves others
 TURN = 1000  # messages of one consumer, in one go
@@ -111,6 +111,27 @@ class _Steps:
                 self.schedule()
 
 
+class Turn(asyncio.Future[None]):
+    """What a handler waits for that is over soon, in the thread of the loop.
+
+    A handler that was begun by a step goes on in a step, too, so that its task sleeps on. A
+    task that awaits it is woken, as by any future.
+    """
+
+    __slots__ = ("sleep",)
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.sleep: _Sleep | None = None  # of the task whose step waits for it
+
+    def set(self) -> None:
+        """It is over."""
+        if not self.done():
+            self.set_result(None)
+            if self.sleep is not None and self.sleep.is_asleep:
+                self.sleep.set()
+
+
 class _Sleep(asyncio.Future[None]):
     """What the task of an idle consumer waits for, while steps are made for it.
 
@@ -152,6 +173,11 @@ class _Sleep(asyncio.Future[None]):
         if not steps.is_scheduled:
             steps.schedule()
 
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the task sleeps, so that steps can be made."""
+        return not super().done()
+
     def step(self) -> None:
         """Handle what waits in the mailbox, inside the task."""
         self.is_due = False
@@ -165,6 +191,8 @@ class _Sleep(asyncio.Future[None]):
             _leave_task(loop, self.task)
 
     def _handle_waiting(self) -> None:
+        if self.begun is not None and not self._end_begun(self.begun[0]):
+            return
         source, mailbox = self.source, self.mailbox
         for _ in range(TURN):
             if source.is_over or mailbox.error is not None:
@@ -185,9 +213,27 @@ class _Sleep(asyncio.Future[None]):
             except BaseException as error:
                 self.error = error
             break
-        if not super().done():  # a handler may have cancelled its own task
+        self._leave()
+
+    def _end_begun(self, handling: Handling) -> bool:
+        """Let a handler go on that has waited for its `Turn`; return whether it has ended."""
+        self.begun = None
+        try:
+            self.begun = handling, _unmark(handling.send(None))
+        except StopIteration:
+            return True
+        except BaseException as error:
+            self.error = error
+        self._leave()
+        return False
+
+    def _leave(self) -> None:
+        """Leave what was begun, or what is left, to the task, or to the step after a `Turn`."""
+        if self.begun is not None and type(self.begun[1]) is Turn:
+            self.begun[1].sleep = self
+        elif not super().done():  # a handler may have cancelled its own task
             if self.begun is None:
-                mailbox.pause()  # the task goes on, without having to wait for anything
+                self.mailbox.pause()  # the task goes on, without having to wait for anything
             self.set_result(None)
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from math import inf
 from threading import get_ident
@@ -17,7 +17,10 @@ from ..beside_django import close_old_connections
 from ..exceptions import MisuseError
 from ..sync import LoopRef, disconnect_limiter, failure_of, handler_limiter
 from ..types import Event, Message, Receive
-from .base import Consumer
+from .base import Consumer, pass_over
+from .job import Job, LastJob
+from .lane import Lane, disconnect_lane, handler_lane
+from .state import StateAhead
 
 __all__ = ["SyncConsumer"]
 
@@ -28,27 +31,65 @@ class SyncConsumer(Consumer[None]):
     The handlers of one connection run one after the other, those of different
     connections side by side, as many as `handler_limiter` has threads. The
     disconnect event has threads of its own, and waits for one as long as it takes.
-    """
 
-    _by_steps = False  # a thread is always waited for
+    What stands here is the plain way, `anyio.to_thread`. Where the event loop is asyncio's,
+    the threads are those of a `Lane`, in which handlers cost less.
+    """
 
     _loop_ref: LoopRef
     _handler_thread: int | None = None  # while a handler runs
     _limiter: anyio.CapacityLimiter | None = None  # the handlers' one where None
+    _lane: Lane | None = None  # once it is known
+    _last_lane: Lane | None = None  # the one for the disconnect event, when that has come
+    _job: Job | None = None  # of the handler that runs in the lane, or of the one before
+    _ahead: StateAhead | None = None  # when that one has sent something
 
     def wrap_receive(self, receive: Receive) -> Receive:
         self._loop_ref = LoopRef()
         return super().wrap_receive(receive)
 
-    async def dispatch(self, message: Message) -> None:
+    def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
         handler = self._handler(message)
         if handler is None:
-            return
-        limiter = self._limiter or handler_limiter()
-        run = partial(anyio.to_thread.run_sync, self._run_handler, handler, message)
-        await _in_own_task(partial(run, limiter=limiter))
+            return pass_over()
+        run = partial(self._run_handler, handler, message)
+        if self._last_lane is not None:
+            return self._run_last(self._last_lane, run, message)
+        if self._limiter is None:
+            lane = self._lane = self._lane or handler_lane()
+            if lane is not None:
+                return self._run_in(lane, run)
+        return self._run_plainly(run)
+
+    async def _run_plainly(self, run: Callable[[], None]) -> None:
+        in_thread = partial(anyio.to_thread.run_sync, run)
+        await _in_own_task(partial(in_thread, limiter=self._limiter or handler_limiter()))
+
+    def _run_in(self, lane: Lane, run: Callable[[], None]) -> Coroutine[Any, Any, None]:
+        self._ahead = None
+        if type(self).dispatch is SyncConsumer.dispatch:
+            self._job = Job(lane, run, self._connection.send, self._connection.handling)
+            return self._job.run()
+        return self._run_in_scope(lane, run)
+
+    async def _run_in_scope(self, lane: Lane, run: Callable[[], None]) -> None:
+        # Whoever calls `dispatch` may have scopes of its own around the call.
+        with anyio.CancelScope() as scope:
+            self._job = Job(lane, run, self._connection.send, scope)
+            await self._job.run()
+
+    async def _run_last(self, lane: Lane, run: Callable[[], None], message: Message) -> None:
+        self._ahead = None
+        self._job = job = LastJob(lane, run, self._connection.send, self.disconnect_timeout)
+        if not await job.run_in_time():
+            self._log_cut_off(message)
 
     async def _handle_last(self, event: Message) -> None:
+        self._last_lane = disconnect_lane()
+        if self._last_lane is not None:
+            await self.dispatch(event)
+            return
+
         async def handle() -> None:
             # The handler's time begins when it does. So nothing bounds the wait for a thread
             # but the ends of the handlers before it, whose threads nothing can cut off either.
@@ -85,12 +126,28 @@ class SyncConsumer(Consumer[None]):
         for event in events:
             if self._connection.is_closed:
                 return
-            if get_ident() == self._handler_thread:
+            job = self._job
+            if job is not None and not job.is_over:
+                self._emit_ahead(job, event)
+            elif get_ident() == self._handler_thread:
                 # With no loop named, it is cancelled together with its handler.
                 anyio.from_thread.check_cancelled()
                 anyio.from_thread.run(self._send_for_handler, event)
             else:
                 self._loop_ref.wait_for(self._connection.send, event)
+
+    def _emit_ahead(self, job: Job, event: Event) -> None:
+        if get_ident() != self._handler_thread:
+            job.drain()  # one thread's events do not overtake another's
+            self._loop_ref.wait_for(self._connection.send, event)
+            return
+        if self._ahead is None:
+            if event["type"] == self._connection.state.steady:
+                job.send(event)
+                return
+            self._ahead = StateAhead(self._connection.state)
+        if self._ahead.advance(event):
+            job.send(event)
 
     async def _send_for_handler(self, event: Event) -> None:
         # A scope cancels the tasks that it has by then, and this one may be a moment late.

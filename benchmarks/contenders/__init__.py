@@ -59,7 +59,7 @@ CONTENDERS: dict[str, Contender] = {
         _ours("ours_async", "async consumer"),
         Contender("ours_async_stock", "asgi_notify, async, stock uvicorn", file="ours_async"),
         _ours("ours_notification", "NotificationConsumer", path="/notifications/{group}/"),
-        _ours("ours_sync", "sync consumer", share=0.1),
+        _ours("ours_sync", "sync consumer"),
         _ours("ours_sse", "server-sent events", dialect="sse"),
         _ours("ours_blocking", "sync, blocking 0.1 s"),
         Contender("websockets", "websockets, broadcast()", needs="websockets"),
@@ -74,5 +74,6 @@ CONTENDERS: dict[str, Contender] = {
             share=0.25,
         ),
         Contender("channels", "Django Channels", needs="channels", share=0.1),
+        Contender("channels_sync", "Django Channels, sync", needs="channels", share=0.1),
     )
 }

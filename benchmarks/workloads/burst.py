@@ -25,6 +25,7 @@ CONTENDERS = (
     "litestar",
     "socketio",
     "channels",
+    "channels_sync",
 )
 
 ONE, TRAIN = "one per turn", "10 per turn"

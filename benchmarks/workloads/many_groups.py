@@ -44,6 +44,7 @@ WORKLOAD = Workload(
     columns=("cpu_us", "deliveries_per_s", "p50_ms", "p99_ms", "lost"),
     ratios=(CPU_OVER_RAW, Ratio("CPU / alone", "cpu_us", case=ALONE)),
     left_out={
+        "channels_sync": "it shares the layer of the asynchronous consumer",
         "ours_sync": "it shares the layer of the asynchronous consumer",
         "ours_sse": "it shares the layer of the asynchronous consumer",
     },

@@ -43,6 +43,7 @@ WORKLOAD = Workload(
         "ours_sse": "what it adds to a delivery is in the burst",
         "ours_sync": "a thread for each of 20,000 deliveries per second is not what it is for",
         "socketio": "it cannot keep up with 20,000 deliveries per second",
+        "channels_sync": "it cannot keep up with 20,000 deliveries per second",
         "channels": "it cannot keep up with 20,000 deliveries per second",
     },
 )

@@ -54,6 +54,7 @@ WORKLOAD = Workload(
         "ours_sse": "it shares the mailboxes of the asynchronous consumer",
         "ours_sync": "it shares the mailboxes of the asynchronous consumer",
         "socketio": "it cannot keep up with 25,000 deliveries per second",
+        "channels_sync": "it cannot keep up with 25,000 deliveries per second",
         "channels": "it cannot keep up with 25,000 deliveries per second",
     },
 )

@@ -16,6 +16,7 @@ from asgi_notify import (
     handler_limiter,
     route,
 )
+from asgi_notify.consumers.lane import disconnect_lane
 from asgi_notify.events.message import AsyncMessage, SyncMessage
 from asgi_notify.sync import disconnect_limiter
 from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, left, text
@@ -45,6 +46,18 @@ class Sync(WebsocketConsumer):
 
     def disconnect(self, code: int) -> None:
         self.stop("disconnect")
+
+
+@pytest.fixture(params=["1", "0"], ids=["lane", "plain"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the threads are those of the sync lane, where the loop allows it."""
+    monkeypatch.setenv("ASGI_NOTIFY_SYNC_LANE", request.param)
+
+
+def tasks_waiting() -> int:
+    """How many disconnect handlers wait for a thread."""
+    lane = disconnect_lane()
+    return lane.waiting if lane else disconnect_limiter().statistics().tasks_waiting
 
 
 @pytest.fixture
@@ -92,7 +105,7 @@ async def test_a_disconnect_waits_for_its_thread_longer_than_it_may_take(
             tasks.start_soon(Wire(CONNECT, left()).run, Patient(gate, log, "disconnect"))
             await until(lambda: disconnect_limiter().available_tokens == 0)
             tasks.start_soon(Wire(CONNECT, left()).run, Sync(gate, log))
-            await until(lambda: disconnect_limiter().statistics().tasks_waiting == 1)
+            await until(lambda: tasks_waiting() == 1)
             await anyio.sleep(Sync.disconnect_timeout * 2)
             assert log == []
             gate.set()
@@ -111,7 +124,7 @@ async def test_a_disconnect_that_waits_for_its_thread_outlives_the_cancellation_
         busy = asyncio.create_task(Wire(CONNECT, left()).run(Sync(gate, log, "disconnect")))
         await until(lambda: disconnect_limiter().available_tokens == 0)
         waiting = asyncio.create_task(Wire(CONNECT, left()).run(Sync(gate, log)))
-        await until(lambda: disconnect_limiter().statistics().tasks_waiting == 1)
+        await until(lambda: tasks_waiting() == 1)
         waiting.cancel()
         await anyio.wait_all_tasks_blocked()
         gate.set()

@@ -1101,10 +1101,11 @@ async def test_a_setting_turns_steps_off(
     assert seen == (["handled"] if setting == "0" else ["sleep", "handled"])
 
 
-async def test_synchronous_consumers_take_the_plain_path(
-    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+async def test_steps_begin_and_end_the_handlers_of_synchronous_consumers(
+    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, by_steps: bool
 ) -> None:
-    assert await run_watched(layer, monkeypatch, is_sync=True) == ["handled"]
+    seen = await run_watched(layer, monkeypatch, is_sync=True)
+    assert seen == (["sleep", "handled"] if by_steps else ["handled"])
 
 
 async def run_watched(

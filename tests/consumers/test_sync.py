@@ -25,6 +25,12 @@ pytestmark = pytest.mark.anyio
 PATIENCE = 10  # seconds until threads that should meet count as kept apart
 
 
+@pytest.fixture(params=["1", "0"], ids=["lane", "plain"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the threads are those of the sync lane, where the loop allows it."""
+    monkeypatch.setenv("ASGI_NOTIFY_SYNC_LANE", request.param)
+
+
 class Meets(WebsocketConsumer):
     """Its handler ends only when another one has come as far."""
 
