@@ -29,6 +29,7 @@ import asyncio
 import logging
 from asyncio import BaseTransport, Transport
 from collections.abc import Collection, Coroutine
+from dis import get_instructions
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.frames import Frame
@@ -219,11 +220,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 def _checked(ours: Any, needs: Collection[str]) -> Any:
-    """Our class, or uvicorn's where that has not all that ours builds on."""
+    """Our class, or uvicorn's where that has not all that ours builds on.
+
+    Looked for are its methods, and what it sets as a connection begins.
+    """
     theirs: type[asyncio.Protocol] = ours.__base__
-    begins = theirs.__init__, getattr(theirs, "handle_connect", theirs.__init__)
-    sets = {name for method in begins for name in method.__code__.co_names}
-    has = {*dir(theirs), *sets}
+    idle = asyncio.Protocol  # it has methods, too, which do nothing
+    has = {name for name in dir(theirs) if getattr(theirs, name) is not getattr(idle, name, None)}
+    for method in theirs.__init__, getattr(theirs, "handle_connect", theirs.__init__):
+        has |= {step.argval for step in get_instructions(method) if step.opname == "STORE_ATTR"}
     if lacks := sorted(set(needs) - has):
         logger.warning(
             "%s of the installed uvicorn has no %s: it serves as it is, without what %s adds",

@@ -40,17 +40,21 @@ STOP = 15.0  # seconds from SIGTERM until a server counts as hung
 
 _UVICORN = "uvicorn {app} --host {host} --port {port} --ws "
 _HYPERCORN = "hypercorn {app} --bind {host}:{port} --graceful-timeout 3 --worker-class "
+_BOUNDED = (
+    _UVICORN + "asgi_notify.uvicorn:WebSocketProtocol --http asgi_notify.uvicorn:HttpProtocol"
+)
 _COMMANDS = {
     "uvicorn-websockets": _UVICORN + "websockets",
     "uvicorn-websockets-sansio": _UVICORN + "websockets-sansio",
     "uvicorn-wsproto": _UVICORN + "wsproto",
-    "uvicorn-bounded": _UVICORN + "asgi_notify.uvicorn:WebSocketProtocol"
-    " --http asgi_notify.uvicorn:HttpProtocol",
+    "uvicorn-bounded": _BOUNDED,
+    "uvicorn-ungathered": _BOUNDED,
     "hypercorn-asyncio": _HYPERCORN + "asyncio",
     "hypercorn-trio": _HYPERCORN + "trio",
     "daphne": "daphne {app} --bind {host} --port {port}",
     "granian": "granian {app} --interface asgi --host {host} --port {port}",
 }
+_ENVIRONMENTS = {"uvicorn-ungathered": {"ASGI_NOTIFY_GATHERING": "0"}}
 
 KINDS = tuple(_COMMANDS)
 """Every server, and every way in which it can serve a WebSocket."""
@@ -95,7 +99,8 @@ class Server:
         self.ws = f"ws://{HOST}:{self.port}"
         words = _COMMANDS[kind].format(app=app, host=HOST, port=self.port).split()
         self._command = [sys.executable, "-m", *words, *options]
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})}
+        own = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **_ENVIRONMENTS.get(kind, {})}
+        self._env = {**os.environ, **own, **(env or {})}
         self._cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
         # Outlives this method; __exit__ closes it.

@@ -29,7 +29,8 @@ APP = "tests.apps.transports:application"
 WAIT = 10  # seconds until something that is on its way counts as lost
 STREAM = {"accept": "text/event-stream"}
 # One way of serving WebSockets is enough: no other differs in its HTTP.
-HTTP1 = [kind for kind in KINDS if kind not in ("uvicorn-websockets", "uvicorn-wsproto")]
+SAME = {"uvicorn-websockets", "uvicorn-wsproto", "uvicorn-ungathered"}  # for HTTP
+HTTP1 = [kind for kind in KINDS if kind not in SAME]
 HTTP2 = [kind for kind in KINDS if kind.startswith("hypercorn")]
 
 

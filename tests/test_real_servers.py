@@ -58,6 +58,7 @@ FACTS = {
     "uvicorn-websockets-sansio": UVICORN,
     "uvicorn-wsproto": UVICORN,
     "uvicorn-bounded": UVICORN,
+    "uvicorn-ungathered": UVICORN,
     "hypercorn-asyncio": Facts(tells_code=False),
     "hypercorn-trio": Facts(tells_code=False),
     # Told to stop while a finished request is still in its books, which it looks

@@ -30,6 +30,12 @@ def anyio_backend() -> str:
     return "asyncio"  # uvicorn's
 
 
+@pytest.fixture(autouse=True, params=["1", "0"], ids=["gathered", "ungathered"])
+def gathering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of this holds with messages that are gathered and without."""
+    monkeypatch.setenv("ASGI_NOTIFY_GATHERING", request.param)
+
+
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A closing connection waits hardly at all."""
@@ -443,19 +449,22 @@ async def test_with_the_uvicorn_that_is_here_it_says_nothing(
     assert caplog.messages == []
 
 
+@pytest.mark.parametrize("part", ["handle_ping", "pause_writing", "run_asgi", "send"])
 async def test_where_uvicorn_lacks_a_part_its_own_class_serves(
+    part: str,
     imported: Callable[[], ModuleType],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     theirs = websockets_sansio_impl.WebSocketsSansIOProtocol
-    monkeypatch.delattr(theirs, "handle_ping")
+    monkeypatch.delattr(theirs, part)
     module = imported()
     assert module.WebSocketProtocol is theirs
     assert module.HttpProtocol is not httptools_impl.HttpToolsProtocol
     (message,) = caplog.messages
-    assert message.startswith(
-        "WebSocketsSansIOProtocol of the installed uvicorn has no handle_ping"
+    assert message == (
+        f"WebSocketsSansIOProtocol of the installed uvicorn has no {part}: it serves as it is, "
+        "without what WebSocketProtocol adds"
     )
 
 
