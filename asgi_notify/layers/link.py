@@ -252,19 +252,29 @@ class Link:
                 self._hub.group_add(group, channel)
                 answer = None if since is None else False
                 return Joined(owed or followed.stream.position, answer, 0)
-            start = replay_from(since, self._hub.owed(group, channel))
-            missed = await self._missed(group, followed.stream, keep, start)
-            # Nothing waits from here on, so the stream stands where _missed has left it. What
-            # the member was owed may have been read meanwhile.
-            owed = self._hub.owed(group, channel)
-            if missed is not None:
-                start = replay_from(since, owed)
-                missed = [message for message in missed if _offset(message) > start.offset]
+            missed, owed = await self._replay(group, channel, followed.stream, keep, since)
+            # Nothing waits from here on, so the stream stands where _replay has left it.
             is_there = self._hub.group_add(group, channel, missed)
             position = followed.stream.position
             if not is_there:
                 return Joined(position, False, 0)
             return joined(since, owed, Replay(missed or [], missed is not None, position))
+
+    async def _replay(
+        self, group: str, channel: str, stream: GroupStream, keep: History, since: Position
+    ) -> tuple[list[FrozenMessage] | None, Position | None]:
+        """What comes first to a channel that joins, None: unknown; and from where on it is owed."""
+        owed = self._hub.owed(group, channel)
+        while True:
+            read_from = replay_from(since, owed)
+            missed = await self._missed(group, stream, keep, read_from)
+            # Meanwhile a member may have read what it was owed, or be owed what came.
+            owed = self._hub.owed(group, channel)
+            if missed is None:
+                return None, owed
+            start = replay_from(since, owed)
+            if read_from.is_within(start):
+                return [one for one in missed if _offset(one) > start.offset], owed
 
     async def _missed(
         self, group: str, stream: GroupStream, keep: History, since: Position

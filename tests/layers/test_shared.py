@@ -303,6 +303,22 @@ async def test_who_comes_from_a_process_that_was_ahead_gets_nothing_twice(
         second.detach(one)
 
 
+async def test_a_member_whose_process_was_behind_gets_all_behind_the_position_it_is_answered(
+    processes: Processes,
+) -> None:
+    first, second = await processes.start(), await processes.start()
+    member = await join(second, "room")
+    assert await take(member, 0) == []
+    processes.place.delay = lambda: 0.05
+    *_, last = await publish(first, "room", 1, 2, 3)
+    # While the process catches up, all three come to wait for the member.
+    joined = await second.group_add("room", member.channel, since=last)
+    assert joined == Joined(last._replace(offset=0), True, 3)
+    await publish(first, "room", 4)
+    assert await take(member, 4) == [1, 2, 3, 4]
+    second.detach(member)
+
+
 # The engine away.
 
 
