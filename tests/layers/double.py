@@ -331,8 +331,8 @@ class Settled(EngineChannelLayer):
             return sent
         if seen is not None or answer.reached == 0:
             self._answers[group, key] = sent
-        for _ in range(100):  # turns, until the first that had the key knows whom it reached
-            if (group, key) not in self._answers:
+        with anyio.move_on_after(1):  # until the first that had the key knows whom it reached
+            while (group, key) not in self._answers:
                 await checkpoint()
         return self._answers.get((group, key), sent)
 
