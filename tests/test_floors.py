@@ -25,8 +25,8 @@ LONGER: Mapping[str, int] = {
     "consumers.lane": 330,
     "consumers.stepping": 330,
     "layers.hub": 340,
-    "layers.link": 540,  # one group's way between an engine and its members
-    "layers.mailbox": 480,
+    "layers.link": 560,  # one group's way between an engine and its members
+    "layers.mailbox": 510,
     "layers.shared": 520,  # one method for each of the contract's
     "sync": 400,
 }

@@ -22,6 +22,7 @@ __all__ = [
     "FromClient",
     "Gap",
     "Losses",
+    "Rejoined",
     "Replayed",
     "followers_of",
     "is_of_history",
@@ -112,6 +113,20 @@ class Gap(Entry):
         return position
 
 
+class Rejoined(Entry):
+    """Stands between what waits of two memberships of one group. Nobody ever reads it.
+
+    Without it, what is left of the first would be taken for all that the group was sent.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, group: str) -> "Rejoined":
+        """Behind what waits of this group."""
+        return cls(sys.float_info.max, stamped({"type": GAP}, group))
+
+
 def followers_of(group: str) -> str:
     """The group of those who follow a group's presence; none of an application's is called so."""
     return f"{group}!presence"
@@ -138,8 +153,8 @@ def note(queue: deque[Entry], place: int, gap: Gap) -> bool:
 
 
 def is_of_history(entry: Entry, group: str) -> bool:
-    """Whether an entry is, or tells of, what a group's history holds or held."""
-    return entry.group == group and entry.after is not None
+    """Whether an entry is, tells of or bounds what a group's history holds or held."""
+    return entry.group == group and (entry.after is not None or isinstance(entry, Rejoined))
 
 
 class Losses(Counter[str]):

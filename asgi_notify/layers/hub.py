@@ -198,6 +198,8 @@ class Hub:
         if missed is not None:
             expires_at = self._clock() + self._expiry
             mailbox.replay(group, [Replayed(expires_at, message) for message in missed])
+        elif group not in mailbox.groups:
+            mailbox.rejoin(group)
         mailbox.groups.add(group)
         members = self._groups.get(group)
         if members is None:

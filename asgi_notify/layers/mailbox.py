@@ -15,8 +15,8 @@ entry does. An empty deque takes some 700 bytes, which every idle connection wou
 
 **What takes room**: only an `Entry` itself, which is a live message, counts against the
 capacity. Its subclasses (an event of the client, a message out of a history, a gap, a
-request to close) wait in the same order and are counted in `_uncounted`, so that the
-room that is taken is one subtraction.
+request to close, a bound between two memberships) wait in the same order and are counted
+in `_uncounted`, so that the room that is taken is one subtraction.
 
 **The reader** is in one of three states, by `_reader` and `_is_woken`:
 
@@ -55,6 +55,7 @@ from .entries import (
     FromClient,
     Gap,
     Losses,
+    Rejoined,
     Replayed,
     is_of_history,
     note,
@@ -64,6 +65,8 @@ from .overflow import Overflow
 __all__ = ["Mailbox", "Reader"]
 
 READ_AHEAD = 8  # events; enough to see a leaving client behind what it sent last
+
+_NO_MESSAGE = Gap, Rejoined  # these wait, and nobody sent them
 
 logger = logging.getLogger("asgi_notify.layers")
 
@@ -140,7 +143,7 @@ class Mailbox:
         return len(self._unread()) if self._uncounted else len(self._waiting())
 
     def _unread(self) -> list[Entry]:
-        return [e for e in self._waiting() if not (e.is_from_client or isinstance(e, Gap))]
+        return [e for e in self._waiting() if not (e.is_from_client or isinstance(e, _NO_MESSAGE))]
 
     def _waiting(self) -> Sequence[Entry]:
         if self._items is not None:
@@ -257,11 +260,30 @@ class Mailbox:
     def owed(self, group: str) -> Position | None:
         """The position after which all that a group's history gave still waits, or is told lost.
 
-        It is right before the first such entry; None where none waits.
+        It is right before the first such entry; None where none waits. What waits of an
+        earlier membership does not count: nobody knows what is missing behind it.
         """
-        waiting = (entry for entry in self._waiting() if is_of_history(entry, group))
-        first = next(waiting, None)
-        return None if first is None else first.after
+        owed: Position | None = None
+        for entry in self._waiting():
+            if is_of_history(entry, group):
+                owed = None if isinstance(entry, Rejoined) else owed or entry.after
+        return owed
+
+    def rejoin(self, group: str) -> None:
+        """Note that a group is joined anew, and all that waits of it is of an earlier membership.
+
+        What is lost from now on is told in a gap of its own, since a gap is owed or is not.
+        """
+        if not any(is_of_history(entry, group) for entry in self._waiting()):
+            return  # as with nearly everybody who joins
+        kept: deque[Entry] = deque()
+        for entry in self._waiting():
+            if isinstance(entry, Gap):
+                note(kept, len(kept), entry)  # which may now stand beside another
+            elif not (isinstance(entry, Rejoined) and entry.group == group):
+                kept.append(entry)
+        kept.append(Rejoined.of(group))
+        self._keep(kept)
 
     async def put_event(self, event: Event) -> None:
         """Put in what the client sent; waits while `READ_AHEAD` of its events wait."""
@@ -304,6 +326,8 @@ class Mailbox:
                         self._room.set()
                         self._room = None
                     return entry
+                if type(entry) is Rejoined:
+                    continue
             if entry.expires_at > self._clock():
                 return entry
             self._expire_from(entry)

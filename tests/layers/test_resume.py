@@ -14,6 +14,7 @@ from asgi_notify.layers import (
     History,
     InMemoryChannelLayer,
     Joined,
+    Mailbox,
     Replay,
     Sent,
 )
@@ -429,6 +430,101 @@ async def test_what_waits_of_an_earlier_membership_is_not_taken_for_all_that_was
     assert joined == Joined(third, True, 0)
     assert await kept.group_add("room", mailbox.channel, since=start) == Joined(start, True, 3)
     assert numbers(waiting(mailbox)) == [1, 2, 3]
+
+
+async def rejoined(layer: BaseChannelLayer, mailbox: Mailbox) -> tuple[list[Position], Position]:
+    """Have five messages wait of a membership, and miss the sixth; return where they stand."""
+    await layer.group_add("room", mailbox.channel)
+    first = await publish(layer, "room", *range(1, 6))
+    await layer.group_discard("room", mailbox.channel)
+    [sixth] = await publish(layer, "room", 6)
+    assert await layer.group_add("room", mailbox.channel) == Joined(sixth, None, 0)
+    return first, sixth
+
+
+@pytest.mark.parametrize("size", [4, 10])
+async def test_what_waits_of_an_earlier_membership_is_owed_no_more_to_who_joins_again(
+    make_layer: MakeLayer, attach: Attach, size: int
+) -> None:
+    layer = await make_layer(history={"room": History(size)})
+    mailbox = await attach(layer)
+    first, sixth = await rejoined(layer, mailbox)
+    assert await layer.group_add("room", mailbox.channel) == Joined(sixth, None, 0)
+    fifth = first[-1]
+    assert await layer.group_add("room", mailbox.channel, since=fifth) == Joined(fifth, True, 1)
+    assert numbers(waiting(mailbox)) == [6]
+
+
+async def test_who_joins_again_is_owed_what_was_sent_since(
+    make_layer: MakeLayer, attach: Attach
+) -> None:
+    layer = await make_layer(history={"room": History(4)})
+    mailbox = await attach(layer)
+    first, sixth = await rejoined(layer, mailbox)
+    seventh, eighth = await publish(layer, "room", 7, 8)
+    assert await layer.group_add("room", mailbox.channel) == Joined(sixth, None, 0)
+    joined = await layer.group_add("room", mailbox.channel, since=first[0])
+    assert joined == Joined(sixth, False, 0), "of 2 and 3 nothing is known any more"
+    assert await layer.group_add("room", mailbox.channel, since=eighth) == Joined(sixth, True, 2)
+    assert numbers(waiting(mailbox)) == [7, 8]
+    assert await layer.group_add("room", mailbox.channel, since=seventh) == Joined(seventh, True, 1)
+
+
+async def test_a_replay_makes_one_whole_of_two_memberships(
+    make_layer: MakeLayer, attach: Attach
+) -> None:
+    layer = await make_layer(history={"room": History(10)})
+    mailbox = await attach(layer)
+    first, sixth = await rejoined(layer, mailbox)
+    second = first[1]
+    assert await layer.group_add("room", mailbox.channel, since=second) == Joined(second, True, 4)
+    assert await layer.group_add("room", mailbox.channel, since=sixth) == Joined(second, True, 4)
+    assert numbers(waiting(mailbox)) == [3, 4, 5, 6]
+
+
+async def test_a_gap_of_an_earlier_membership_is_owed_no_more_either(
+    make_layer: MakeLayer, attach: Attach
+) -> None:
+    layer = await make_layer(capacity=2, overflow="drop_oldest", history={"room": History(4)})
+    mailbox = await attach(layer, tell_gaps=True)
+    first, sixth = await rejoined(layer, mailbox)
+    fifth = first[-1]
+    [seventh] = await publish(layer, "room", 7)  # which makes one more of before a gap
+    assert await layer.group_add("room", mailbox.channel) == Joined(sixth, None, 0)
+    assert await layer.group_add("room", mailbox.channel, since=fifth) == Joined(fifth, True, 2)
+    assert told(waiting(mailbox)) == [6, 7]
+    assert await layer.group_add("room", mailbox.channel) == Joined(seventh, None, 0)
+
+
+async def test_a_loss_after_joining_again_is_owed_though_one_of_before_waits_beside_it(
+    make_layer: MakeLayer, attach: Attach
+) -> None:
+    layer = await make_layer(capacity=3, overflow="drop_newest", history={"room": History(1)})
+    mailbox = await attach(layer, tell_gaps=True)
+    first, sixth = await rejoined(layer, mailbox)
+    *_, eighth = await publish(layer, "room", 7, 8)
+    for since in first[0], sixth, eighth:
+        joined = await layer.group_add("room", mailbox.channel, since=since)
+        assert joined == Joined(sixth, since is eighth, 0)
+    assert told(waiting(mailbox)) == [1, 2, 3, ("room", "full", 2), ("room", "full", 2)]
+    assert mailbox.unread == 0
+
+
+async def test_joining_again_and_again_fills_no_memory(
+    make_layer: MakeLayer, attach: Attach
+) -> None:
+    layer = await make_layer(capacity=2, overflow="drop_newest", history={"room": History(4)})
+    mailbox = await attach(layer, "room", "plain", tell_gaps=True)
+    await publish(layer, "room", 1)
+    await layer.group_send("plain", number(2))
+    for n in range(3, 100):
+        await publish(layer, "room", n)
+        await layer.group_discard("room", mailbox.channel)
+        await layer.group_add("room", mailbox.channel)
+        assert mailbox.unread == 2
+    assert len(mailbox._waiting()) == 4
+    assert told(waiting(mailbox)) == [1, 2, ("room", "full", 97)]
+    assert len(mailbox._waiting()) == 0
 
 
 async def test_a_full_mailbox_whose_reader_is_slow_takes_the_replay(
