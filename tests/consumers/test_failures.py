@@ -355,12 +355,12 @@ async def test_an_error_of_a_slow_disconnect_is_logged_after_the_client_has_left
     assert len(list(errors)) == 1
 
 
+# Only asyncio lets a task be cancelled from outside like this.
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("where", ["connect", "receive", "disconnect"])
 async def test_a_handler_that_awaits_a_cancelled_task_has_failed(
-    layer: InMemoryChannelLayer, errors: list[logging.LogRecord], anyio_backend: str, where: str
+    layer: InMemoryChannelLayer, errors: list[logging.LogRecord], where: str
 ) -> None:
-    if anyio_backend != "asyncio":
-        pytest.skip("only asyncio lets a task be cancelled from outside like this")
     ends: list[int] = []
 
     class Awaits(AsyncWebsocketConsumer):
@@ -399,12 +399,10 @@ async def test_a_handler_that_awaits_a_cancelled_task_has_failed(
     assert_nothing_left(layer, "all")
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_thread_that_waits_for_a_cancelled_task_has_failed(
-    layer: InMemoryChannelLayer, errors: list[logging.LogRecord], anyio_backend: str
+    layer: InMemoryChannelLayer, errors: list[logging.LogRecord]
 ) -> None:
-    if anyio_backend != "asyncio":
-        pytest.skip("only asyncio lets a task be cancelled from outside like this")
-
     async def lose() -> None:
         task = asyncio.create_task(asyncio.sleep(10))
         await checkpoint()
