@@ -152,7 +152,9 @@ async def test_what_clients_can_be_given_passes_the_check_of_the_sender(
 
 
 @pytest.mark.parametrize(
-    "data", [object(), {1, 2}, [{"a": float("nan")}], CloseRequest, {ID: 1}], ids=repr
+    "data",
+    [object(), {1, 2}, [{"a": float("nan")}], CloseRequest, {ID: 1}],
+    ids=["object", "set", "nan", "class", "key"],
 )
 async def test_what_no_client_can_be_given_fails_at_the_sender_under_debug(
     data: object, strict: BaseChannelLayer
