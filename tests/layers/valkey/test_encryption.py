@@ -175,6 +175,7 @@ def test_keys_come_from_a_file_or_a_variable_that_the_url_names(
         ("env:NOTIFY_BAD_KEYS", "number 2 of encryption_keys is no key: make one with"),
         ("file:/no/such/file", "/no/such/file cannot be read: No such file"),
     ],
+    ids=["a key", "two keys", "nothing", "no variable", "a bad key", "no file"],
 )
 def test_keys_that_cannot_be_used_are_refused_and_not_shown(
     where: str, sentence: str, monkeypatch: pytest.MonkeyPatch
