@@ -3,6 +3,7 @@
 #   make run PORT=9000                               serve on another port
 #   make test PYTHON=python3.13 VENV=.venv313        test on another Python
 #   REQUIRE=browser make test                        fail, not skip, without Chromium, node or tsc
+#   make test JOBS=0                                 in one process, as a debugger needs it
 #   make bench ARGS=--quick                          a look at the speed, rather than a result
 #   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
 #   make soak ARGS="--engine redis-server"           two servers on a Redis that fails as well
@@ -15,8 +16,11 @@ VENV ?= .venv
 BENCH ?= .venv-bench
 HOST ?= 127.0.0.1
 PORT ?= 8000
+# Processes that share the tests: one for each core, and no more than four.
+JOBS ?= auto
 
 BIN := $(VENV)/bin
+SHARED := -n "$(JOBS)" --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,7 +35,7 @@ run: $(VENV)/.server ## serve the default application at http://HOST:PORT/
 	exec "$(BIN)/python" -m asgi_notify serve --host "$(HOST)" --port "$(PORT)"
 
 test: lint types ## check style and types, then run every test, with coverage
-	"$(BIN)/python" -m pytest --cov
+	"$(BIN)/python" -m pytest --cov $(SHARED)
 
 lint: $(VENV)/.dev ## check style and formatting
 	"$(BIN)/python" -m ruff check .
@@ -45,10 +49,10 @@ format: $(VENV)/.dev ## put imports and layout in order
 	"$(BIN)/python" -m ruff format .
 
 quick: $(VENV)/.dev ## run the tests that take no seconds each, and no browser
-	"$(BIN)/python" -m pytest -q -m "not slow and not browser"
+	"$(BIN)/python" -m pytest -q -m "not slow and not browser" $(SHARED)
 
 slow: $(VENV)/.dev ## run only the tests that take seconds
-	"$(BIN)/python" -m pytest -m slow
+	"$(BIN)/python" -m pytest -m slow $(SHARED)
 
 soak: $(VENV)/.dev ## cut connections and kill servers for minutes, and see that nothing is lost
 	"$(BIN)/python" -m tests.chaos $(ARGS)

@@ -46,3 +46,9 @@ def test_hostile_takes_arguments() -> None:
 
 def test_mutants_takes_arguments() -> None:
     assert "-m tests.mutants --sample 9" in make("--dry-run", "mutants", "ARGS=--sample 9")
+
+
+def test_tests_are_shared_by_processes_unless_told_otherwise() -> None:
+    for target in "test", "quick", "slow":
+        assert '-n "auto"' in make("--dry-run", target)
+        assert '-n "0"' in make("--dry-run", target, "JOBS=0")
