@@ -356,3 +356,14 @@ async def test_synchronous_handlers_run_side_by_side_as_many_as_there_are_thread
             for wire in wires:
                 wire.tell(left())
     assert most == threads
+
+
+def test_what_an_idle_consumer_sleeps_in_has_no_dict_beside_its_slots() -> None:
+    async def test(there: Crowd) -> None:
+        readers = [mailbox._reader for mailbox in there.layer.hub.attached]
+        assert len(readers) == MEMBERS
+        # A name that is missing in the slots has each consumer pay for a dict, which only the
+        # garbage collector sees.
+        assert dict not in {type(held) for reader in readers for held in gc.get_referents(reader)}
+
+    run(test)

@@ -139,7 +139,7 @@ class _Sleep(asyncio.Future[None]):
     each touches comes from slow memory.
     """
 
-    __slots__ = ("begun", "context", "error", "feed", "is_due", "mailbox", "steps", "task")
+    __slots__ = ("begun", "context", "error", "is_due", "mailbox", "source", "steps", "task")
 
     context: Context
 
