@@ -1,4 +1,4 @@
-"""The HTTP door for publishers: a POST to a room's path reaches the browsers that watch it."""
+"""The HTTP endpoint of publishers: a POST to a room's path reaches the browsers that watch it."""
 
 import hmac
 import inspect
@@ -89,10 +89,10 @@ class PublishConsumer(AsyncHttpConsumer):
             )
         if self.scope["method"] != "POST":
             raise MethodNotAllowed("POST")
-        verdict = self.authorize()
-        if inspect.isawaitable(verdict):
-            verdict = await verdict
-        require_yes(self, "authorize", verdict)
+        answer = self.authorize()
+        if inspect.isawaitable(answer):
+            answer = await answer
+        require_yes(self, "authorize", answer)
         self._is_admitted.set()
 
     async def handle(self, body: bytes) -> None:

@@ -18,8 +18,8 @@ import anyio.to_thread
 from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import RunVar, current_token
 
-from .asking import await_in_asyncio, call_in_asyncio, unless_cancelled
 from .exceptions import MisuseError
+from .loop_calls import await_in_asyncio, call_in_asyncio, unless_cancelled
 from .settings import Settings
 
 __all__ = [

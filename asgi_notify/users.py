@@ -34,7 +34,7 @@ async def connections_of(layer: BaseChannelLayer, user_id: object) -> dict[str, 
 async def disconnect_user(
     layer: BaseChannelLayer, user_id: object, code: int = 4403, reason: str = REASON
 ) -> Sent:
-    """Close all connections that a user has now, and return how many were told.
+    """Close all connections that a user has now, and return how many were notified.
 
     A stream of events ends, and a poll that waits is answered 403. Nothing keeps
     the user from coming back: that is for the consumers' own check.

@@ -39,7 +39,7 @@ FLOORS: Mapping[str, float] = {
     "exceptions": 0,
     # pure: no await
     "asgi": 1,
-    "beside_django": 1,
+    "django_support": 1,
     "codec": 1.1,
     "consumers.protocol": 1,
     "consumers.state": 1.1,
@@ -59,7 +59,7 @@ FLOORS: Mapping[str, float] = {
     "spelling": 1.2,
     "sse": 1,
     # waiting: anyio enters
-    "asking": 2,
+    "loop_calls": 2,
     "sync": 2.05,
     "layers.history": 2.1,
     "layers.idempotency": 2.1,

@@ -1,4 +1,4 @@
-"""The HTTP door for publishers: who may use it, what it takes, what it answers."""
+"""The HTTP endpoint of publishers: who may use it, what it takes, what it answers."""
 
 import hmac
 import json

@@ -75,7 +75,7 @@ def test_settings_of_the_process_are_what_its_environment_says_now(
 
 # The command line hands variables on to its workers' processes, the registry makes the default
 # layer, and Django's own variable is Django's.
-DOORS = {"settings.py", "layers/registry.py", "cli/serve.py", "cli/worker.py", "beside_django.py"}
+DOORS = {"settings.py", "layers/registry.py", "cli/serve.py", "cli/worker.py", "django_support.py"}
 
 
 def test_the_environment_is_read_at_doors_alone() -> None:

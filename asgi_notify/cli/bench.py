@@ -13,12 +13,12 @@ import anyio.to_thread
 import click
 
 from ..exceptions import MissingExtra
-from .door import Door
-from .measure import MIN_SIZE, Report, Tally, latencies_ms
+from .measure import MIN_SIZE, Measurement, Report, latencies_ms
 from .options import key_option
+from .publisher import CommandPublisher
 
 if TYPE_CHECKING:
-    from .load import Crowd
+    from .load import Clients
 
 __all__ = ["bench"]
 
@@ -109,15 +109,15 @@ def bench(url: str, key: str | None, as_json: bool, **options: int | float) -> N
         raise click.UsageError(
             f"{plan.clients} clients cannot fill {plan.rooms} rooms; use fewer --rooms"
         )
-    door = Door(url, key)
+    publisher = CommandPublisher(url, key)
     try:
-        from .load import Crowd
+        from .load import Clients
     except ImportError as error:
         raise click.ClickException(str(MissingExtra("bench", "server"))) from error
     # Says at once if there is no server, or if it wants another key.
-    door.publish(plan.first_room, "bench")
+    publisher.publish(plan.first_room, "bench")
     uvloop = find_spec("uvloop") is not None
-    report = anyio.run(_measure, door, plan, Crowd, backend_options={"use_uvloop": uvloop})
+    report = anyio.run(_measure, publisher, plan, Clients, backend_options={"use_uvloop": uvloop})
     click.echo(report.to_json() if as_json else report.to_text())
     if report.error is not None:
         raise click.ClickException(report.error)
@@ -125,42 +125,48 @@ def bench(url: str, key: str | None, as_json: bool, **options: int | float) -> N
         sys.exit(1)
 
 
-async def _measure(door: Door, plan: Plan, crowd_class: "type[Crowd]") -> Report:
-    tally = Tally(plan.messages, plan.rooms, plan.size)
-    listeners = [tally.add() for _ in range(plan.clients)]
-    async with crowd_class(door, tally.take, plan.first_room) as crowd:
+async def _measure(
+    publisher: CommandPublisher, plan: Plan, clients_class: "type[Clients]"
+) -> Report:
+    measurement = Measurement(plan.messages, plan.rooms, plan.size)
+    listeners = [measurement.add() for _ in range(plan.clients)]
+    async with clients_class(publisher, measurement.take, plan.first_room) as clients:
         started = time.perf_counter()
-        async with _progress("Connecting", plan.clients, lambda: crowd.size):
-            await crowd.connect(listeners)
+        async with _progress("Connecting", plan.clients, lambda: clients.size):
+            await clients.connect(listeners)
         connected = time.perf_counter()
         cpu = time.process_time()
-        async with _progress("Publishing", plan.messages, lambda: tally.published):
-            error = await _publish(door, plan, tally)
+        async with _progress("Publishing", plan.messages, lambda: measurement.published):
+            error = await _publish(publisher, plan, measurement)
         published = time.perf_counter()
-        async with _progress("Receiving", tally.expected, lambda: tally.delivered):
+        async with _progress("Receiving", measurement.expected, lambda: measurement.delivered):
             # A server that fails takes its clients along, which they hear a moment later.
-            await _settle(tally, plan.wait, tally.is_anyone_left if error else tally.is_any_missing)
+            await _settle(
+                measurement,
+                plan.wait,
+                measurement.is_anyone_left if error else measurement.is_any_missing,
+            )
         cpu = time.process_time() - cpu
-    deliver_seconds = (tally.ended - tally.started) / 1e9
+    deliver_seconds = (measurement.ended - measurement.started) / 1e9
     return Report(
-        url=door.url,
+        url=publisher.url,
         clients=plan.clients,
         rooms=plan.rooms,
         size=plan.size,
         connect_seconds=connected - started,
-        published=tally.published,
+        published=measurement.published,
         publish_seconds=published - connected,
-        expected=tally.expected,
-        delivered=tally.delivered,
+        expected=measurement.expected,
+        delivered=measurement.delivered,
         deliver_seconds=deliver_seconds,
-        latency_ms=latencies_ms(tally.latencies),
-        cut=dict(tally.cut),
+        latency_ms=latencies_ms(measurement.latencies),
+        cut=dict(measurement.cut),
         busy=cpu / max(deliver_seconds, published - connected),
         error=error,
     )
 
 
-async def _publish(door: Door, plan: Plan, tally: Tally) -> str | None:
+async def _publish(publisher: CommandPublisher, plan: Plan, measurement: Measurement) -> str | None:
     """Publish all messages; returns why that ended early, if it did."""
     started = time.perf_counter()
     for number in range(plan.messages):
@@ -168,19 +174,19 @@ async def _publish(door: Door, plan: Plan, tally: Tally) -> str | None:
             await anyio.sleep(max(started + number / plan.rate - time.perf_counter(), 0))
         room = plan.first_room + number % plan.rooms
         try:
-            await anyio.to_thread.run_sync(door.publish, room, tally.text(number))
+            await anyio.to_thread.run_sync(publisher.publish, room, measurement.text(number))
         except click.ClickException as error:
             return error.message
-        tally.published += 1
+        measurement.published += 1
     return None
 
 
-async def _settle(tally: Tally, wait: float, is_open: Callable[[], bool]) -> None:
+async def _settle(measurement: Measurement, wait: float, is_open: Callable[[], bool]) -> None:
     """Wait for what can still arrive, as long as something does."""
     before, since = -1, time.perf_counter()
     while is_open() and time.perf_counter() - since < wait:
-        if tally.delivered != before:
-            before, since = tally.delivered, time.perf_counter()
+        if measurement.delivered != before:
+            before, since = measurement.delivered, time.perf_counter()
         await anyio.sleep(LOOK)
 
 

@@ -57,16 +57,16 @@ class DrainsOnSignal:
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         _stop_with_parent()
-        told = anyio.Event()
+        stopping = anyio.Event()
         async with anyio.create_task_group() as tasks:
             loop = asyncio.get_running_loop()
-            with _on_signal(lambda: loop.call_soon_threadsafe(told.set)) as hand_on:
-                tasks.start_soon(self._drain, told, hand_on)
+            with _on_signal(lambda: loop.call_soon_threadsafe(stopping.set)) as hand_on:
+                tasks.start_soon(self._drain, stopping, hand_on)
                 await self.inner(scope, receive, send)
             tasks.cancel_scope.cancel()
 
-    async def _drain(self, told: anyio.Event, hand_on: Callable[[], None]) -> None:
-        await told.wait()
+    async def _drain(self, stopping: anyio.Event, hand_on: Callable[[], None]) -> None:
+        await stopping.wait()
         self._is_ending = True
         try:
             for part in unwrap(self.inner):
@@ -96,8 +96,8 @@ def _stop_with_parent() -> None:
 
 
 @contextmanager
-def _on_signal(tell: Callable[[], object]) -> Iterator[Callable[[], None]]:
-    """Tell of the first signal; what is yielded has it handled as it would have been."""
+def _on_signal(notify: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Notify of the first signal; what is yielded has it handled as it would have been."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     held: list[tuple[int, FrameType | None]] = []
     has_come = False
@@ -109,7 +109,7 @@ def _on_signal(tell: Callable[[], object]) -> Iterator[Callable[[], None]]:
             return
         has_come = True
         held.append((number, frame))
-        tell()
+        notify()
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         handler = before[signal.Signals(number)]

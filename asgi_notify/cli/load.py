@@ -15,10 +15,10 @@ from websockets.exceptions import (
     WebSocketException,
 )
 
-from .door import Door, is_local
 from .measure import Listener
+from .publisher import CommandPublisher, is_local
 
-__all__ = ["Crowd", "explain"]
+__all__ = ["Clients", "explain"]
 
 AT_ONCE = 100  # handshakes; a server has a bound on those that wait
 OPEN_TIMEOUT = 10  # seconds
@@ -29,26 +29,26 @@ SERVERS_LIMIT = "if it has too many open files, raise its limit with ulimit -n b
 Take = Callable[[Listener, str], None]
 
 
-class Crowd:
+class Clients:
     """The clients, each with a task that reads what comes.
 
     Use it in ``async with``; leaving closes all connections.
 
     Args:
-        door: where the server is.
+        publisher: where the server is.
         take: called with each text that a client receives.
         first_room: the room of the listeners whose room is 0.
     """
 
-    def __init__(self, door: Door, take: Take, first_room: int) -> None:
-        self.door = door
+    def __init__(self, publisher: CommandPublisher, take: Take, first_room: int) -> None:
+        self.publisher = publisher
         self.take = take
         self.first_room = first_room
         self._sockets: list[ClientConnection] = []
         self._refusal: click.ClickException | None = None
         self._tasks = anyio.create_task_group()
 
-    async def __aenter__(self) -> "Crowd":
+    async def __aenter__(self) -> "Clients":
         await self._tasks.__aenter__()
         return self
 
@@ -82,7 +82,7 @@ class Crowd:
     async def _open(
         self, listener: Listener, turns: anyio.Semaphore, others: anyio.CancelScope
     ) -> None:
-        url = self.door.socket(self.first_room + listener.room)
+        url = self.publisher.socket(self.first_room + listener.room)
         try:
             socket = await connect(
                 url,

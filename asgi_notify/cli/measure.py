@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from secrets import token_hex
 from time import perf_counter_ns
 
-__all__ = ["MIN_SIZE", "Listener", "Report", "Tally", "percentile"]
+__all__ = ["MIN_SIZE", "Listener", "Measurement", "Report", "percentile"]
 
 MIN_SIZE = 64  # bytes; the marks of a message take up to 50
 
@@ -27,7 +27,7 @@ class Listener:
     close_code: int | None = None  # once it was cut
 
 
-class Tally:
+class Measurement:
     """Marks messages with a number and the time, and counts where they arrive.
 
     The messages go to the rooms in turn, and so do the clients.

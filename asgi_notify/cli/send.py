@@ -1,4 +1,4 @@
-"""``asgi-notify send``: one notification, through the HTTP door of a running server."""
+"""``asgi-notify send``: one notification, through the HTTP API of a running server."""
 
 import json
 import re
@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from .door import Door
 from .options import key_option, url_option
+from .publisher import CommandPublisher
 
 __all__ = ["send"]
 
@@ -28,7 +28,7 @@ def send(room: str, text: str, is_json: bool, url: str, key: str | None) -> None
     """
     number = _room(room)
     data = _read(text)
-    reached = Door(url, key).publish(number, _parse(data) if is_json else data)
+    reached = CommandPublisher(url, key).publish(number, _parse(data) if is_json else data)
     name = room if room.startswith("user_") else f"room {number}"
     click.echo(f"{name}: reached {reached} connection{'' if reached == 1 else 's'}")
 

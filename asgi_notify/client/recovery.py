@@ -109,7 +109,7 @@ class Recovery:
     def _confirm(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
         position, recovered = frame.get("position"), frame.get("recovered")
         since, followers = self._answered(frame)
-        told: list[Delivery] = []
+        gaps: list[Delivery] = []
         again: list[Follower] = []
         for follower in followers:
             if recovered is False and follower.position != since:
@@ -121,8 +121,8 @@ class Recovery:
                 follower.position = position if isinstance(position, str) else None
             follower.is_live = follower.was_live = True
             if missed:
-                told.append((follower, Gap(follower.group, "unrecovered", None)))
-        return told, self._ask_by_position(again)
+                gaps.append((follower, Gap(follower.group, "unrecovered", None)))
+        return gaps, self._ask_by_position(again)
 
     def _lose(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
         group, lost = text_of(frame, "group"), frame.get("lost")
@@ -132,8 +132,8 @@ class Recovery:
         for follower in again:
             follower.is_live = False
         gap = Gap(group, text_of(frame, "reason"), lost if type(lost) is int else None)
-        told: list[Delivery] = [(each, gap) for each in followers if each.position is None]
-        return told, self._ask_by_position(again)
+        gaps: list[Delivery] = [(each, gap) for each in followers if each.position is None]
+        return gaps, self._ask_by_position(again)
 
     def _refuse(self, frame: Frame) -> Iterator[Delivery]:
         _, followers = self._answered(frame)

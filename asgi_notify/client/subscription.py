@@ -164,6 +164,6 @@ class Subscription:
             lost = "an unknown number of" if gap.lost is None else gap.lost
             logger.warning("%s: %s notifications are missing (%s)", gap.group, lost, gap.reason)
             return
-        told = self._on_gap(gap)
-        if isawaitable(told):
-            await told
+        result = self._on_gap(gap)
+        if isawaitable(result):
+            await result

@@ -133,7 +133,7 @@ class Wire:
         return ServerUnavailable(f"the connection to {self._url} ended ({ended})")
 
     async def send(self, text: str) -> None:
-        """Send a text; where the connection is lost, reading tells so."""
+        """Send a text; where the connection is lost, the next read raises it."""
         from websockets.exceptions import InvalidState
 
         with suppress(InvalidState):  # it is being closed, which the reader is about to find

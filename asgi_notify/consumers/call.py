@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from ..asking import context_in_asyncio
+from ..loop_calls import context_in_asyncio
 
 __all__ = ["Call", "Cancel", "Func"]
 

@@ -64,7 +64,7 @@ class Connection:
         handle: passes one event or message to the consumer.
         closing_events: the events to send before those that end an answered connection.
         by_steps: whether handlers may be run while the connection's own task sleeps.
-        depart: takes the channel out of its groups, when all has been handled.
+        leave_groups: takes the channel out of its groups, when all has been handled.
         grace: seconds that handlers may go on after the client has left.
         send_timeout: seconds that one send may take, of those that wait for a client.
         handle_last: passes the disconnect event to the consumer, and sees to it

@@ -23,7 +23,7 @@ PUSH = "http.response.push"  # ASGI, "Extensions", section "HTTP/2 Server Push"
 
 
 class _Http(Consumer[Done], Generic[Done]):
-    """The one body of the HTTP consumers; ``Done`` tells async from sync.
+    """The one body of the HTTP consumers; ``Done`` is what their helpers return.
 
     Attributes:
         max_body_size: bytes of a request's body, over which it is answered 413.

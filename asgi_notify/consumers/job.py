@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import anyio.from_thread
 
-from ..asking import context_in_thread
+from ..loop_calls import context_in_thread
 from ..sync import handler_thread
 from ..types import Event
 from .call import Call, Func

@@ -32,7 +32,7 @@ from typing import Protocol
 import anyio
 from anyio.lowlevel import RunVar, current_token
 
-from ..asking import LOOK_AFTER
+from ..loop_calls import LOOK_AFTER
 from ..settings import Settings
 from ..sync import disconnect_limiter, handler_limiter
 

@@ -156,8 +156,8 @@ class _Sleep(asyncio.Future[None]):
     def add_done_callback(  # type: ignore[override]
         self, fn: Callable[[asyncio.Future[None]], object], /, *, context: Context
     ) -> None:
-        # Called by the task with the context it runs in, which only since
-        # Python 3.12 it would tell otherwise.
+        # The task calls this with the context that it runs in. Only since Python 3.12 can a
+        # task be asked for it.
         self.context = context
         super().add_done_callback(fn, context=context)
 

@@ -13,7 +13,7 @@ import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
-from ..beside_django import close_old_connections
+from ..django_support import close_old_connections
 from ..exceptions import MisuseError
 from ..sync import LoopRef, disconnect_limiter, failure_of, handler_limiter
 from ..types import Event, Message, Receive

@@ -24,7 +24,7 @@ Done = TypeVar("Done")
 
 
 class _Websocket(Consumer[Done], Generic[Done]):
-    """The one body of the WebSocket consumers; ``Done`` tells async from sync.
+    """The one body of the WebSocket consumers; ``Done`` is what their helpers return.
 
     Attributes:
         max_message_size: bytes of one frame from the client, over which it is
@@ -132,7 +132,7 @@ class _Websocket(Consumer[Done], Generic[Done]):
             raise MisuseError("send() takes text_data or bytes_data")
         if not close:
             return self._emit(frame)
-        # True == 1, so a bare True is told from a code by its identity.
+        # True == 1, so only its identity distinguishes a bare True from the code 1.
         return self._emit(frame, asgi.close(1000 if close is True else close))
 
     def close(self, code: int | bool | None = None, reason: str | None = None) -> Done:
@@ -193,7 +193,7 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
         """Called with what each frame of the client holds; does nothing, unless overridden."""
 
     async def send_json(self, content: Any, close: bool | int = False) -> None:
-        """Send one frame of JSON, and close the connection afterwards if told to."""
+        """Send one frame of JSON, and close the connection afterwards if asked to."""
         text = await awaitable(self, "encode_json", self.encode_json(content))
         await self.send(text_data=text, close=close)
 
@@ -229,7 +229,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         """Called with what each frame of the client holds; does nothing, unless overridden."""
 
     def send_json(self, content: Any, close: bool | int = False) -> None:
-        """Send one frame of JSON, and close the connection afterwards if told to."""
+        """Send one frame of JSON, and close the connection afterwards if asked to."""
         self.send(text_data=self.encode_json(content), close=close)
 
     @classmethod

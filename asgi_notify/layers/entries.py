@@ -1,4 +1,4 @@
-"""What waits in one channel's queue, and how a loss is told and counted."""
+"""What waits in one channel's queue, and how a loss is reported and counted."""
 
 import sys
 from collections import Counter, deque
@@ -141,12 +141,12 @@ def note(queue: deque[Entry], place: int, gap: Gap) -> bool:
     at = place
     while at and isinstance(queue[at - 1], Gap):
         at -= 1
-        told = queue[at]
-        group, reason = told.message["group"], told.message["reason"]
+        other = queue[at]
+        group, reason = other.message["group"], other.message["reason"]
         if (group, reason) == (gap.group, gap.message["reason"]):
-            before, now = told.message["lost"], gap.message["lost"]
+            before, now = other.message["lost"], gap.message["lost"]
             lost = None if before is None or now is None else before + now
-            queue[at] = Gap.of(group, reason, lost, told.after or gap.after)
+            queue[at] = Gap.of(group, reason, lost, other.after or gap.after)
             return False
     queue.insert(place, gap)
     return True
@@ -162,7 +162,7 @@ class Losses(Counter[str]):
 
     Attributes:
         by_group: the same by reason and group, for messages to groups. Once
-            `MAX_COUNTED` are told apart, the others are counted under `OTHERS`.
+            `MAX_COUNTED` are distinguished, the others are counted under `OTHERS`.
     """
 
     def __init__(self) -> None:

@@ -77,7 +77,7 @@ class Histories:
             first that matches counts, and groups that match none have no history.
         max_groups: how many groups are remembered; one more makes the one go
             that was not used for the longest time.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
 
     Attributes:
         evicted: how many groups had to go because there were too many.

@@ -36,7 +36,7 @@ Lagging = Sequence[Mailbox]
 
 
 class Watcher(Protocol):
-    """Who is told of the groups of a hub, such as an engine that carries them.
+    """Who is notified of the groups of a hub, such as an engine that carries them.
 
     Each call is part of the hub's step: it must not wait, fail, or call the hub.
     """
@@ -60,10 +60,10 @@ class Hub:
     Args:
         get_capacity: how many messages may wait in the mailbox of a channel.
         expiry: how long a message may wait, in seconds.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
 
     Attributes:
-        watcher: who is told when groups begin and end, and who leaves them.
+        watcher: who is notified when groups begin and end, and who leaves them.
         drops: how many messages were lost, by reason and by group.
         process: what the names of this hub's own channels have in them, and no other's.
     """
@@ -160,7 +160,7 @@ class Hub:
 
         Raises:
             ChannelFull: it did not take the message.
-            LayerClosed: its consumer is told to end, since the layer shuts down.
+            LayerClosed: its consumer has been asked to end, since the layer shuts down.
         """
         if self._has_left(channel):
             self.drops["left"] += 1
@@ -287,7 +287,7 @@ class Hub:
     def clear(self) -> None:
         """Forget all groups and messages, and the channels that nobody reads; end all consumers.
 
-        The watcher is told that the groups end, not who was in them: whoever clears the hub
+        The watcher is notified that the groups end, not who was in them: whoever clears the hub
         clears what is known of its members.
         """
         for mailbox in self._mailboxes.values():

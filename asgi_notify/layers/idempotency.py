@@ -42,7 +42,7 @@ class Publications(Generic[R]):
     Args:
         window: for how long a key is known, in seconds.
         max_keys: how many keys are known at once, of all groups together.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
 
     Attributes:
         evicted: how many keys went before their time.

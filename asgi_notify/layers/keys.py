@@ -40,7 +40,7 @@ class Keys:
         prefix: what all of them begin with, so that several applications share a server.
 
     Raises:
-        InvalidChannelLayerError: the prefix could not be told from the rest of a key.
+        InvalidChannelLayerError: the prefix could not be distinguished from the rest of a key.
     """
 
     def __init__(self, prefix: str = "asgi_notify") -> None:

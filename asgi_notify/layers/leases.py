@@ -1,4 +1,4 @@
-"""Who of this process is present in a group, as all processes are told of it.
+"""Who of this process is present in a group, as all processes know of it.
 
 The engine knows who is present, each for the time of a lease. A process renews the leases
 of its own channels, so that those of a process that died run out. Which process tells that
@@ -35,7 +35,7 @@ class Leases:
             who follow a group.
         encode: makes bytes of what a channel says of itself.
         decode: makes that of bytes; None where they cannot be read.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
         grace: seconds that a member may be away without having left.
         lease: seconds that a channel is present for without being renewed.
     """

@@ -43,7 +43,7 @@ class LocalChannelLayer(BaseChannelLayer):
     of them, is for the classes below.
 
     Args:
-        clock: tells the time in seconds, for tests.
+        clock: returns the time in seconds, for tests.
     """
 
     def __init__(

@@ -92,7 +92,7 @@ class Mailbox:
         capacity: how many messages may wait.
         overflow: what happens to one more.
         losses: where they are counted.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
         tell_gaps: whether the reader is told of what a group lost here, by a message
             ``{"type": "group.gap", "group": ..., "reason": ..., "lost": ...}``.
     """

@@ -38,7 +38,7 @@ class InMemoryChannelLayer(LocalChannelLayer):
         history_groups: how many groups' histories are kept at once.
         idempotency_window: for how long a message's key is known, in seconds.
         presence_grace: how long a member may be away without having left, in seconds.
-        clock: tells the time in seconds, for tests.
+        clock: returns the time in seconds, for tests.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ class Presence:
 
     Args:
         grace: how long a member may be away without having left, in seconds.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
 
     Raises:
         ConfigurationError: the grace makes no sense.
@@ -139,15 +139,15 @@ class Presence:
             limit: at most so many, the first of them.
         """
         now = self._clock()
-        told: list[Departure] = []
-        while len(told) < limit and (at := self.next_due) is not None and at <= now:
+        due: list[Departure] = []
+        while len(due) < limit and (at := self.next_due) is not None and at <= now:
             (group, member), (_, info) = self._leaving.popitem(last=False)
-            told.append(Departure(group, member, info))
+            due.append(Departure(group, member, info))
             members = self._groups[group].members
             del members[member]
             if not members:
                 del self._groups[group]
-        return told
+        return due
 
     @property
     def next_due(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Who is told that somebody came to a group or left it."""
+"""Who is notified that somebody came to a group or left it."""
 
 from collections.abc import Callable
 from math import inf
@@ -25,7 +25,7 @@ class PresenceEvents:
     Args:
         presence: who is in which group.
         hub: whose groups.
-        clock: tells the time in seconds, as the presence has it.
+        clock: returns the time in seconds, as the presence has it.
         has_loop: whether the event loop that runs here and now is the one to be woken in.
     """
 

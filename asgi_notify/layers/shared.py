@@ -69,7 +69,7 @@ class EngineChannelLayer(LocalChannelLayer):
         timeout: seconds that a call waits for the engine.
         publish_timeout: seconds that a message to a group or a channel waits for an engine
             that is away; 0: it fails as soon as that is known, None: as ``timeout``.
-        clock: tells the time in seconds, for tests.
+        clock: returns the time in seconds, for tests.
     """
 
     is_shared: ClassVar[bool] = True

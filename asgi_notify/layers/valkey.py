@@ -47,7 +47,7 @@ class ValkeyEngine(Engine):
         timeout: the longest that a call waits, in seconds.
         probe_interval: seconds between two looks at whether the connection still brings
             anything. It is noticed within about three of them that it does not.
-        clock: tells the time in seconds, for tests; None: the server's clock counts, which
+        clock: returns the time in seconds, for tests; None: the server's clock counts, which
             is one for all processes.
 
     Raises:
@@ -265,7 +265,7 @@ def engine_from_url(
     Args:
         url: what to read; see `read_url`.
         others: options that are not of the engine.
-        clock: tells the time in seconds, for tests.
+        clock: returns the time in seconds, for tests.
 
     Raises:
         InvalidChannelLayerError: it makes no sense.

@@ -44,7 +44,7 @@ class ValkeyChannelLayer(EngineChannelLayer):
 
     Args:
         url: where the server is.
-        clock: tells the time in seconds, for tests; None: the server's clock counts.
+        clock: returns the time in seconds, for tests; None: the server's clock counts.
         options: those of `EngineChannelLayer`.
 
     Raises:

@@ -165,7 +165,7 @@ class Link:
         return max(1, int(self._timeout * 1000))
 
     async def _connections(self) -> object:
-        """What tells the connections from those that take their place."""
+        """What distinguishes the connections from those that take their place."""
         client = self._open(self._subscriber)
         async with self._turn:
             if not isinstance(client, GlideClusterClient):

@@ -50,7 +50,7 @@ lost, and what then happens:
 
 What cannot be noticed: a single key that somebody deletes by hand, and ``CONFIG
 RESETSTAT`` between an eviction and the next question. Where an ACL forbids ``INFO``, lives
-and evictions cannot be told apart either.
+and evictions cannot be distinguished either.
 """
 
 from typing import NamedTuple

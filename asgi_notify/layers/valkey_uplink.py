@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Listener(Protocol):
-    """Who is told of the state."""
+    """Who is notified of the state."""
 
     def went_down(self, reason: str) -> None:
         """The server cannot be reached; once for each time."""

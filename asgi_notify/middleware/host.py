@@ -3,7 +3,7 @@
 A page may have its own host name resolve to the address of a server that only
 its visitor reaches, such as one on the loopback interface (DNS rebinding). To
 the browser both are the same origin then, and the page reads all answers. What
-tells the two apart is the Host header, which the page cannot choose.
+distinguishes the two is the Host header, which the page cannot choose.
 """
 
 import logging

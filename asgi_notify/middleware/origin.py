@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
-from .. import beside_django
+from .. import django_support
 from ..exceptions import ConfigurationError, Forbidden
 from ..routing.base import as_app
 from ..types import Receive, Scope, Send
@@ -166,7 +166,7 @@ class AllowedHostsOriginValidator(OriginValidator):
         """Check the hosts and wrap the application."""
         if allowed_hosts is None:
             self._option = "ALLOWED_HOSTS"
-            allowed_hosts = beside_django.allowed_hosts()
+            allowed_hosts = django_support.allowed_hosts()
         if allowed_hosts is None:
             raise ConfigurationError(
                 "name the hosts: AllowedHostsOriginValidator(app, ['example.com']); they are "

@@ -19,7 +19,7 @@ from websockets.sync.server import Server as SocketServer
 from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from asgi_notify.cli.door import Door
+from asgi_notify.cli.publisher import CommandPublisher
 from tests.cli.conftest import Run
 from tests.servers import ROOT, Server
 
@@ -131,21 +131,21 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def wait_until_watched(door: Door, room: int) -> None:
+def wait_until_watched(publisher: CommandPublisher, room: int) -> None:
     """Publish to a room until somebody is there."""
     deadline = time.monotonic() + WAIT
-    while not door.publish(room, "is anybody there?"):
+    while not publisher.publish(room, "is anybody there?"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 @pytest.mark.slow
 def test_it_prints_what_is_published_until_it_is_interrupted(server: Server) -> None:
-    door = Door(server.http)
+    publisher = CommandPublisher(server.http)
     with listening(server.http, "user_42") as listener:
-        wait_until_watched(door, 42)
+        wait_until_watched(publisher, 42)
         for data in "hé 😀", {"n": [1, None]}, "two\nlines":
-            door.publish(42, data)
+            publisher.publish(42, data)
         lines = ["is anybody there?\n", "hé 😀\n", '{"n": [1, null]}\n', "two\n", "lines\n"]
         assert [listener.out.get(timeout=WAIT) for _ in lines] == lines
         assert listener.end(signal.SIGINT) == 130
@@ -155,15 +155,15 @@ def test_it_prints_what_is_published_until_it_is_interrupted(server: Server) -> 
 
 @pytest.mark.slow
 def test_a_room_over_a_real_server_goes_on_from_a_position(server: Server, run: Run) -> None:
-    door = Door(server.http)
+    publisher = CommandPublisher(server.http)
     url = f"{server.ws}/notifications/7/"
     with listening(url, "user_7", "--json", "--count", "1") as listener:
-        wait_until_watched(door, 7)
+        wait_until_watched(publisher, 7)
         first = json.loads(listener.out.get(timeout=WAIT))
         assert listener.end() == 0
     assert (first["group"], first["data"]) == ("user_7", "is anybody there?")
-    door.publish(7, 1)
-    door.publish(7, 2)
+    publisher.publish(7, 1)
+    publisher.publish(7, 2)
     resumed = run("listen", url, "user_7", "--json", "--count", "2", "--since", first["id"])
     assert resumed.exit_code == 0
     assert [json.loads(line)["data"] for line in resumed.output.splitlines()] == [1, 2]

@@ -9,7 +9,7 @@ import asgi_notify
 from asgi_notify import cli
 from tests.cli.conftest import Run
 
-COMMANDS = ["bench", "commands", "door", "routes", "send", "serve"]
+COMMANDS = ["bench", "commands", "publisher", "routes", "send", "serve"]
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])

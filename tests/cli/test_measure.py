@@ -8,13 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_notify.cli.measure import MIN_SIZE, Listener, Report, Tally, latencies_ms, percentile
+from asgi_notify.cli.measure import (
+    MIN_SIZE,
+    Listener,
+    Measurement,
+    Report,
+    latencies_ms,
+    percentile,
+)
 
 
-def tally(*, clients: int = 1, rooms: int = 1, messages: int = 3) -> tuple[Tally, list[Listener]]:
+def measurement(
+    *, clients: int = 1, rooms: int = 1, messages: int = 3
+) -> tuple[Measurement, list[Listener]]:
     ticks: Iterator[int] = count(step=1_000_000)
-    tally = Tally(messages, rooms, MIN_SIZE, clock=lambda: next(ticks))
-    return tally, [tally.add() for _ in range(clients)]
+    measurement = Measurement(messages, rooms, MIN_SIZE, clock=lambda: next(ticks))
+    return measurement, [measurement.add() for _ in range(clients)]
 
 
 def report(**figures: object) -> Report:
@@ -56,7 +65,7 @@ def test_latencies_are_told_in_milliseconds_and_none_of_none() -> None:
 
 
 def test_a_message_has_its_size_and_is_counted_with_its_time() -> None:
-    counted, [listener] = tally()
+    counted, [listener] = measurement()
     text = counted.text(0)
     assert len(text.encode()) == MIN_SIZE
     counted.take(listener, text)
@@ -67,14 +76,14 @@ def test_a_message_has_its_size_and_is_counted_with_its_time() -> None:
 
 
 def test_no_mark_is_longer_than_the_smallest_size() -> None:
-    huge = Tally(1, 1, MIN_SIZE, clock=lambda: 2**63 - 1)
+    huge = Measurement(1, 1, MIN_SIZE, clock=lambda: 2**63 - 1)
     assert len(huge.text(10**12)) == MIN_SIZE
 
 
 def test_repeats_and_the_words_of_others_are_not_counted() -> None:
-    counted, [listener] = tally()
+    counted, [listener] = measurement()
     text = counted.text(0)
-    other, _ = tally()
+    other, _ = measurement()
     for foreign in ["bench", "", "pong", '{"error": "..."}', other.text(0)]:
         counted.take(listener, foreign)
     counted.take(listener, text)
@@ -84,14 +93,14 @@ def test_repeats_and_the_words_of_others_are_not_counted() -> None:
 
 
 def test_messages_go_to_the_rooms_in_turn_and_so_do_clients() -> None:
-    counted, listeners = tally(clients=3, rooms=2, messages=5)
+    counted, listeners = measurement(clients=3, rooms=2, messages=5)
     assert [listener.room for listener in listeners] == [0, 1, 0]
     counted.published = 5  # three to the first room, which has two clients
     assert counted.expected == 3 * 2 + 2 * 1
 
 
 def test_who_was_cut_is_counted_by_code_and_no_longer_waited_for() -> None:
-    counted, listeners = tally(clients=3)
+    counted, listeners = measurement(clients=3)
     counted.published = 3
     for listener in listeners[:2]:
         assert counted.is_any_missing()
@@ -106,7 +115,7 @@ def test_who_was_cut_is_counted_by_code_and_no_longer_waited_for() -> None:
 
 
 def test_a_message_that_was_not_published_for_certain_counts_nowhere() -> None:
-    counted, [listener] = tally()
+    counted, [listener] = measurement()
     counted.take(listener, counted.text(0))
     counted.take(listener, counted.text(1))
     counted.published = 1

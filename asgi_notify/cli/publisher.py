@@ -9,7 +9,7 @@ from ..exceptions import NotifyError, Unauthorized
 from ..hosts import is_loopback
 from .address import server_url
 
-__all__ = ["Door", "is_local"]
+__all__ = ["CommandPublisher", "is_local"]
 
 # What the server says of keys is for those who write requests; these have an option.
 KEY_MISSING = (
@@ -21,7 +21,7 @@ KEY_WRONG = (
 )
 
 
-class Door:
+class CommandPublisher:
     """One server, through whose HTTP API the commands publish.
 
     Args:
