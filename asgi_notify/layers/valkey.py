@@ -110,7 +110,7 @@ class ValkeyEngine(Engine):
         if key is not None and window > 0:
             keys = (*keys, self._keys.publication(topic, key))
         size, ttl = (0, 0) if keep is None else (keep.size, milliseconds(keep.ttl))
-        numbers = f"{size} {ttl} {milliseconds(window)}"
+        numbers = f"{size} {ttl} {0 if key is None else milliseconds(window)}"
 
         def run(link: Link) -> Any:
             said = f"{numbers} {link.verb} {self._now()}"

@@ -325,7 +325,7 @@ async def test_a_member_whose_process_was_behind_gets_all_behind_the_position_it
 async def test_while_the_engine_is_away_consumers_stay_and_sends_fail_at_once(
     processes: Processes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second = await processes.start(publish_timeout=0), await processes.start()
+    first, second = await processes.start(), await processes.start(publish_timeout=0)
     mailbox = await join(second, "room")
     assert second.state is not None
     assert second.state.is_up
