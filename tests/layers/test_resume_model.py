@@ -20,6 +20,7 @@ from asgi_notify.layers import (
     Overflow,
 )
 from asgi_notify.positions import Position
+from tests.valkey_servers import TESTED
 
 from .double import DoubleLayer
 from .tools import Clock, number
@@ -29,6 +30,9 @@ SIZE = 4
 TTL = 8.0  # seconds
 EXPIRY = 5.0
 GROUPS = ["red", "green", "blue", "plain"]  # of which two have a history at a time, and one never
+
+IN_PROCESS = InMemoryChannelLayer, DoubleLayer
+ON_A_SERVER = 8  # examples, of which each has hundreds of ways there and back
 
 groups = st.sampled_from(GROUPS)
 clients = st.integers(0, 2)
@@ -207,20 +211,32 @@ class ResumingOnTrio(Resuming):
     backend = "trio"
 
 
-# On a real server each of thousands of steps is a way there and back.
-@pytest.mark.parametrize("engine", [InMemoryChannelLayer, DoubleLayer], indirect=True)
-@pytest.mark.parametrize("machine", [Resuming, ResumingOnTrio])
-def test_no_interleaving_leaves_a_hole_untold_or_repeats_a_message(
-    machine: type[Resuming], engine: type[BaseChannelLayer], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("CRITICAL", "asgi_notify")  # of thousands of losses that are meant
+def explore(machine: type[Resuming], engine: type[BaseChannelLayer], examples: int) -> None:
     of_engine = type(machine.__name__, (machine,), {"engine": engine})
     run_state_machine_as_test(
         of_engine,
         settings=settings(
             deadline=None,
-            max_examples=150,
+            max_examples=examples,
             stateful_step_count=40,
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
+
+
+@pytest.mark.parametrize("machine", [Resuming, ResumingOnTrio])
+def test_no_interleaving_leaves_a_hole_untold_or_repeats_a_message(
+    machine: type[Resuming], engine: type[BaseChannelLayer], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", "asgi_notify")  # of thousands of losses that are meant
+    explore(machine, engine, 150 if engine in IN_PROCESS else ON_A_SERVER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", TESTED, indirect=True)
+@pytest.mark.parametrize("machine", [Resuming, ResumingOnTrio])
+def test_nor_does_any_on_a_real_server(
+    machine: type[Resuming], engine: type[BaseChannelLayer], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", "asgi_notify")
+    explore(machine, engine, 60)
