@@ -27,8 +27,9 @@ from .settings import Settings
 
 __all__ = ["Gathering", "Turn", "turn_of"]
 
-GATHERED = 64 * 1024  # bytes for one connection, over which they are written at once
-WRITES = 64  # in one callback of the loop, then others get their turn
+GATHERED = 64 * 1024  # bytes for one connection, over which no more are gathered
+WRITES = 64  # connections in one callback of the loop, then others get their turn
+WRITTEN = 1024 * 1024  # bytes in one callback, after which others get their turn, too
 SHARED = 1024 * 1024  # bytes of frames that are kept for the next one who is sent the same
 SMALLEST = 256  # bytes that an entry of the cache takes, however short its text
 
@@ -76,8 +77,11 @@ class Turn:
         due = self._due
         last = due[-1]
         try:
+            written = 0
             for _ in range(min(len(due), WRITES)):
-                due.popleft().flush()
+                written += due.popleft().flush()
+                if written > WRITTEN:
+                    break
         finally:  # what a signal handler raises does not keep the others' from being written
             if due:
                 last.loop.call_soon(self._flush, context=self._context)
@@ -90,14 +94,16 @@ class Gathering(Bounded):
     """A transport that writes what a WebSocket is sent in one turn of the loop at its end.
 
     The messages of an open connection come by `send_text` and `send_bytes`. They wait for
-    the end of the turn, for 64 KiB, or for anything else to be written: a ping, a pong, a
-    close frame. That goes out at once, behind what waits, so the order is always that in
-    which all of it was sent.
+    the end of the turn, or for anything else to be written: a ping, a pong, a close frame.
+    That goes out at once, behind what waits, so the order is always that in which all of it
+    was sent.
 
     Such a message is taken only if ``is_ready``: the connection is open, its client reads,
-    and no other message waits for it to do so. Whatever brings that about or ends it is
-    written by uvicorn, or told to the protocol; so it is looked at then, and not for each
-    message.
+    no other message waits for it to do so, and no more than 64 KiB wait for the end of the
+    turn. A message that is not taken goes to uvicorn, which waits or writes at once.
+
+    Whatever opens or closes the connection is written by uvicorn, or told to the protocol.
+    So ``is_ready`` is found out then, rather than for each message.
 
     Args:
         transport: the real one, or another of this kind, which is left then.
@@ -148,11 +154,15 @@ class Gathering(Bounded):
         self._gather(frame_of(0x82, data))
         return True
 
-    def flush(self) -> None:
-        """Write what waits, since the turn has ended."""
+    def flush(self) -> int:
+        """Write what waits, since the turn has ended; return how many bytes it was."""
         self._is_queued = False
+        size = self._size
         if self._pending:
             self._write_pending()
+            if size > GATHERED:
+                self.look()
+        return size
 
     def write(self, data: bytes) -> None:
         """Send what uvicorn says, behind what waits."""
@@ -203,7 +213,7 @@ class Gathering(Bounded):
             self._is_queued = True
             self._turn.add(self)
         if self._size > GATHERED:
-            self._write_pending()
+            self.is_ready = False  # until it is written
 
     def _write_pending(self) -> None:
         data = b"".join(self._pending)

@@ -121,6 +121,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._pong = b""  # waits until the client reads
         self._pieces = bytearray()  # of a message, but for the first one
         self._gathering: Gathering | None = None
+        self._offer: dict[str, object] = {}  # to the application, in its scope
         turn = turn_of(self.loop)
         bounded = (
             Bounded(transport, self.loop, self._parse)
@@ -132,18 +133,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         cast(Bounded, self.transport).leave()
         super().connection_lost(exc)
-        if self._gathering is not None:
-            # It would keep the protocol in memory, whose scope holds it.
-            del self.scope["extensions"][DIRECT]["send"]
+        self._offer.pop("send", None)  # or it would keep the protocol, whose scope holds it
 
     def run_asgi(self) -> Coroutine[Any, Any, None]:
         """Run the application, and offer it to take messages at once where that is possible."""
         if isinstance(self.transport, Gathering) and not self.conn.extensions:
             self._gathering = self.transport
-            self.scope["extensions"][DIRECT] = {
-                "send": self.send,
-                "send_text": self._gathering.send_text,
-            }
+            self._offer["send"] = self.send
+            self._offer["send_text"] = self._gathering.send_text
+            self.scope["extensions"][DIRECT] = self._offer
         return super().run_asgi()
 
     async def send(self, message: Any) -> None:

@@ -13,7 +13,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from asgi_notify import gathering
 from asgi_notify.asgi import DIRECT
-from asgi_notify.gathering import GATHERED, WRITES
+from asgi_notify.gathering import GATHERED, WRITES, WRITTEN
 from asgi_notify.types import Receive, Scope, Send
 from tests.hostile.probes import GOODBYE, PING, frame
 from tests.wire import HIGH_WATER, Connection, Hearer, until
@@ -76,15 +76,47 @@ async def test_a_ping_and_a_pong_go_out_behind_what_was_sent_before() -> None:
     await connection.end()
 
 
-async def test_64_kib_are_written_at_once() -> None:
+async def test_64_kib_are_not_kept_waiting() -> None:
     connection = Connection()
     await connection.open()
-    for _ in range(GATHERED // 1004):
-        await send(connection, text="." * 1000)
+    send_text = direct(connection)["send_text"]
+    while send_text("." * 1000):
+        pass
     assert connection.wire.sent == b""
-    await send(connection, text="." * 1000)
-    assert len(connection.wire.sent) > GATHERED
+    await send(connection, text="last")  # which could not be taken: all is written
+    assert GATHERED < len(connection.wire.sent) <= GATHERED + 2 * 1004
+    assert connection.wire.sent.endswith(b"last")
+    assert len(connection.wire.pieces) == 2  # the first is the handshake
+    assert send_text("a") is True
     await connection.end()
+
+
+async def test_a_long_message_waits_like_any_other_and_ends_the_gathering() -> None:
+    connection = Connection()
+    await connection.open()
+    send_text = direct(connection)["send_text"]
+    assert send_text("." * 2 * GATHERED) is True
+    assert send_text("a") is False
+    assert connection.wire.sent == b""
+    await checkpoint()
+    assert len(connection.wire.sent) > 2 * GATHERED
+    assert send_text("a") is True
+    await connection.end()
+
+
+async def test_long_messages_to_many_are_not_written_in_one_callback() -> None:
+    connections = [Connection() for _ in range(20)]
+    for connection in connections:
+        await connection.open()
+        connection.wire.pieces.clear()
+    text = "." * (WRITTEN // 4)
+    for connection in connections:
+        await send(connection, text=text)
+    await checkpoint()
+    assert sum(len(connection.wire.pieces) for connection in connections) == 4
+    await until(lambda: all(connection.wire.pieces for connection in connections))
+    for connection in connections:
+        await connection.end()
 
 
 async def test_a_frame_is_made_once_for_all_who_are_sent_the_same() -> None:
@@ -151,6 +183,19 @@ async def test_one_whose_write_fails_does_not_keep_the_others_from_being_written
 
 
 # Ends.
+
+
+async def test_an_application_may_take_the_extension_away() -> None:
+    class Middle(Hearer):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            del scope["extensions"][DIRECT]
+            await super().__call__(scope, receive, send)
+
+    connection = Connection(app=Middle())
+    await connection.open()
+    await send(connection, text="a")
+    await until(lambda: connection.wire.sent == b"\x81\x01a")
+    await connection.end()
 
 
 async def test_what_was_sent_before_a_close_comes_before_it() -> None:

@@ -167,7 +167,7 @@ class Connection:
         assert self.app.send is not None
         self.wire.is_read = False
         await self.app.send({"type": "websocket.send", "bytes": bytes(2 * HIGH_WATER)})
-        assert len(self.wire.waiting) > HIGH_WATER
+        await until(lambda: len(self.wire.waiting) > HIGH_WATER)
 
     async def end(self) -> None:
         """Be gone, and see the application end."""
