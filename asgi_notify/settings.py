@@ -32,6 +32,8 @@ class Settings:
             at once, by a server that can (``ASGI_NOTIFY_GATHERING``, 1 or 0).
         sync_lane: whether synchronous handlers share threads that take one after the
             other, where the event loop allows it (``ASGI_NOTIFY_SYNC_LANE``, 1 or 0).
+        direct: whether messages that are only passed on are sent at once, where the server
+            allows it (``ASGI_NOTIFY_DIRECT``, 1 or 0).
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
     """
 
@@ -44,6 +46,7 @@ class Settings:
     sync_lane: bool = True
     allowed_hosts: tuple[str, ...] = ()
     gathering: bool = True
+    direct: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -62,6 +65,7 @@ class Settings:
             stepping=_switch(environ, "ASGI_NOTIFY_STEPPING", cls.stepping),
             gathering=_switch(environ, "ASGI_NOTIFY_GATHERING", cls.gathering),
             sync_lane=_switch(environ, "ASGI_NOTIFY_SYNC_LANE", cls.sync_lane),
+            direct=_switch(environ, "ASGI_NOTIFY_DIRECT", cls.direct),
         )
 
     @classmethod

@@ -1,10 +1,12 @@
 """How a message is put into words once, for all who get the same words."""
 
 from collections.abc import Callable
+from typing import Any
 
 from .codec import FrozenMessage
+from .types import Message
 
-__all__ = ["MEMORY", "SpelledOnce"]
+__all__ = ["MEMORY", "LastSpelled", "SpelledOnce"]
 
 MEMORY = 4 * 1024 * 1024  # characters; thousands of usual texts
 
@@ -40,4 +42,35 @@ class SpelledOnce:
             self._old, self._new, self._size = self._new, {}, 0
         self._new[id(message)] = message, text
         self._size += len(text)
+        return text
+
+
+class LastSpelled:
+    """The text of one message, for a walk that asks for it at each of its members.
+
+    Args:
+        spell: makes the text of a message.
+
+    Attributes:
+        message: the one that was asked for last.
+        text: what it reads like; None where that cannot be said, or not be sent.
+    """
+
+    __slots__ = ("_spell", "message", "text")
+
+    def __init__(self, spell: Callable[[Any], str]) -> None:
+        self._spell = spell
+        self.message: Message | None = None
+        self.text: str | None = None
+
+    def find(self, message: Message) -> str | None:
+        """The text of a message. Callers compare it with `message` first, which is faster."""
+        self.message, self.text = message, None
+        try:
+            text = self._spell(message)
+            if not text.isascii():
+                text.encode()  # half of a surrogate pair is no text
+        except Exception:  # which its handlers will meet in their turn
+            return None
+        self.text = text
         return text

@@ -55,7 +55,7 @@ def test_a_number_that_is_none_is_refused_by_name(name: str, text: str) -> None:
         Settings.from_environ({name: text})
 
 
-@pytest.mark.parametrize("name", ["STEPPING", "GATHERING"])
+@pytest.mark.parametrize("name", ["STEPPING", "GATHERING", "DIRECT"])
 def test_a_switch_is_one_or_nought(name: str) -> None:
     for text, is_on in ("", True), ("1", True), ("0", False):
         settings = Settings.from_environ({f"ASGI_NOTIFY_{name}": text})

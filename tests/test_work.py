@@ -9,11 +9,12 @@ import sys
 import threading
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context
 from math import ceil
-from typing import Any, TypeVarTuple
+from operator import itemgetter
+from typing import Any, ClassVar, TypeVarTuple
 
 import anyio
 import pytest
@@ -26,6 +27,8 @@ from asgi_notify import (
     WebsocketConsumer,
     handler_limiter,
 )
+from asgi_notify.asgi import DIRECT
+from asgi_notify.consumers.passing import Render
 from asgi_notify.consumers.stepping import STEPS
 from asgi_notify.types import Event
 from tests.consumers.harness import CONNECT, Wire, left
@@ -40,8 +43,9 @@ MESSAGE: Message = {"type": "note", "text": "x" * 128}
 
 
 @pytest.fixture(autouse=True)
-def by_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ASGI_NOTIFY_STEPPING", raising=False)
+def as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STEPPING", "DIRECT"):
+        monkeypatch.delenv(f"ASGI_NOTIFY_{name}", raising=False)
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -67,6 +71,13 @@ class Noting(AsyncWebsocketConsumer):
         await self.send(text_data=message["text"])
 
 
+class Passing(AsyncWebsocketConsumer):
+    """Declares that it does."""
+
+    groups = ("all",)
+    passes_on: ClassVar[Mapping[str, Render]] = {"note": itemgetter("text")}
+
+
 class Crowd:
     """Idle consumers, and what was delivered to them."""
 
@@ -78,9 +89,14 @@ class Crowd:
 
     async def send(self, event: Event) -> None:
         if event["type"] == "websocket.send":
-            self.delivered += 1
-            if self.delivered == self._awaited and self._done is not None:
-                self._done.set_result(None)
+            self.send_text(event["text"])
+
+    def send_text(self, text: str) -> bool:
+        """What a server's extension would do."""
+        self.delivered += 1
+        if self.delivered == self._awaited and self._done is not None:
+            self._done.set_result(None)
+        return True
 
     async def deliver(self, messages: int = 1) -> None:
         """Publish to all, and sleep until the last has got the last."""
@@ -92,16 +108,19 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd() -> AsyncIterator[Crowd]:
+async def crowd(app: type[AsyncWebsocketConsumer], is_direct: bool) -> AsyncIterator[Crowd]:
     layer = InMemoryChannelLayer()
     there = Crowd(layer)
     wires = [Wire(CONNECT) for _ in range(MEMBERS)]
     for wire in wires:
         wire.scope["channel_layer"] = layer
         wire.on_send = there.send
+        if is_direct:
+            offer = {"send": wire.send, "send_text": there.send_text}
+            wire.scope["extensions"] = {DIRECT: offer}
     async with anyio.create_task_group() as tasks:
         for wire in wires:
-            tasks.start_soon(wire.run, Noting())
+            tasks.start_soon(wire.run, app())
         await anyio.wait_all_tasks_blocked()
         for wire in wires:
             assert wire.sent.pop()["type"] == "websocket.accept"
@@ -119,9 +138,14 @@ class Sink(list[Event]):
         pass
 
 
-def run(test: Callable[[Crowd], Awaitable[None]], loop: type = CountingLoop) -> None:
+def run(
+    test: Callable[[Crowd], Awaitable[None]],
+    loop: type = CountingLoop,
+    app: type[AsyncWebsocketConsumer] = Noting,
+    is_direct: bool = False,
+) -> None:
     async def main() -> None:
-        async with crowd() as there:
+        async with crowd(app, is_direct) as there:
             await test(there)
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -195,6 +219,45 @@ def test_a_delivery_takes_few_calls() -> None:
     run(test)
 
 
+async def count_calls(there: Crowd) -> tuple[float, float]:
+    """How many calls one delivery takes, of Python's functions and of others."""
+    await there.deliver()
+    with Calls() as calls:
+        await there.deliver()
+    return calls.counts["call"] / MEMBERS, calls.counts["c_call"] / MEMBERS
+
+
+def test_a_message_that_is_passed_on_takes_no_call_of_its_consumer() -> None:
+    async def test(there: Crowd) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, CountingLoop)
+        before = loop.calls
+        python, other = await count_calls(there)
+        # 5.1: offer, take, _text_at_once, count, and this test's own send_text.
+        assert python <= 6
+        assert other <= 3  # 1.1
+        assert loop.calls - before <= 2 * 2  # to wake this task, twice
+
+    run(test, app=Passing, is_direct=True)
+
+
+@pytest.mark.parametrize("why", ["setting", "server", "handler"])
+def test_where_there_is_no_direct_lane_it_costs_nothing(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[tuple[float, float]] = []
+
+    async def test(there: Crowd) -> None:
+        counts.append(await count_calls(there))
+
+    if why == "setting":
+        monkeypatch.setenv("ASGI_NOTIFY_DIRECT", "0")
+    app = Noting if why == "handler" else Passing
+    run(test, app=app)
+    run(test, app=app, is_direct=why != "server")
+    assert counts[0] == counts[1]
+
+
 # Memory.
 
 
@@ -215,6 +278,22 @@ def test_a_message_that_waits_takes_no_object_of_each_member() -> None:
         assert waiting / MEMBERS < 16  # 2.4: a place in a queue that all of them share
 
     run(test)
+
+
+def test_a_message_that_is_passed_on_takes_no_memory_of_each_member() -> None:
+    async def test(there: Crowd) -> None:
+        await there.deliver()
+        tracemalloc.start()
+        try:
+            before = traced()
+            await there.layer.group_send("all", MESSAGE)
+            most = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+        assert there.delivered == 2 * MEMBERS
+        assert most / MEMBERS < 16  # 7: what a send takes, whatever the members
+
+    run(test, app=Passing, is_direct=True)
 
 
 def test_a_delivery_leaves_nothing_behind() -> None:

@@ -16,6 +16,7 @@ from ..layers.registry import DEFAULT_CHANNEL_LAYER, get_channel_layer
 from ..types import Event, Message, Receive, Scope, Send
 from ..web import refuse
 from .connection import Connection
+from .direct import Direct
 from .handlers import awaitable, blamed, find_handler
 from .observing import run_observed
 
@@ -136,9 +137,10 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
             return
         try:
             self.channel_name = mailbox.channel
+            send = self.wrap_send(send)
             self._connection = Connection(
                 scope,
-                self.wrap_send(send),
+                send,
                 mailbox,
                 join=self._join_groups,
                 handle=self.dispatch,
@@ -149,6 +151,7 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
                 send_timeout=self.send_timeout,
                 handle_last=self._handle_last,
             )
+            self._connection.direct = self._direct(send)
             observers = scope.get("observers")
             if observers:
                 await run_observed(self._connection, observers, receive, self.wrap_receive)
@@ -156,6 +159,10 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
                 await self._connection.run(self.wrap_receive(receive))
         finally:
             self.channel_layer.detach(mailbox)
+
+    def _direct(self, send: Send) -> Direct | None:
+        """The direct lane of the connection, where there is one."""
+        return None
 
     async def _join_groups(self) -> None:
         _require_list(type(self), self.groups)

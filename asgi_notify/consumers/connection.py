@@ -37,6 +37,7 @@ from ..layers.entries import Entry
 from ..layers.mailbox import Mailbox
 from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
+from .direct import Direct
 from .state import ConnectionState
 from .stepping import handle_each
 from .watchdog import watchdog_of
@@ -75,6 +76,7 @@ class Connection:
         mailbox: where what it is to handle waits.
         state: what was said on it.
         current: the type of what is being handled.
+        direct: its direct lane, which its mailbox uses while texts may be sent; or None.
         handling: cancelled where that is to end; not around the disconnect event.
         is_over: whether nothing more is to be handled, but the disconnect event.
         sends_begun, sends_ended: how many sends; see `is_sending`.
@@ -100,6 +102,7 @@ class Connection:
         "_send_timeout",
         "_tasks",
         "current",
+        "direct",
         "handling",
         "is_over",
         "mailbox",
@@ -130,6 +133,7 @@ class Connection:
         self.mailbox = mailbox
         self.state = ConnectionState(scope)
         self.current = ""
+        self.direct: Direct | None = None
         self.is_over = False
         self._send = send
         self._join = join
@@ -291,6 +295,7 @@ class Connection:
     def _leave(self) -> None:
         """The client is gone: nothing is sent any more, and handlers have a while to end."""
         self.state.close()
+        self.mailbox.direct = None
         self._is_left = True
         if self._left is not None:
             self._left.set()
@@ -392,6 +397,7 @@ class Connection:
     async def _say_goodbye(self) -> None:
         """Handle the disconnect event, once, if there was a connection at all."""
         self.state.close()
+        self.mailbox.direct = None
         if self._begun_at is None:
             return
         if self.scope["type"] == "websocket":
@@ -463,6 +469,7 @@ class Connection:
 
     def _advance(self, event: Event) -> bool:
         has_advanced = self.state.advance(event)
+        self.mailbox.direct = self.direct if self.state.steady == "websocket.send" else None
         if has_advanced and event["type"] == "websocket.accept":
             address = client_address(self.scope)
             logger.info("accepted %s from %s", self, address, extra=self.log_fields)

@@ -11,10 +11,11 @@ import anyio
 from .. import asgi
 from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer
 from ..protocol import PROTOCOL, BadFrame, Request, frames, read
-from ..types import Event, Message, Receive, Scope
+from ..types import Event, Message, Receive, Scope, Send
+from .direct import Direct, direct_of
 from .handlers import awaitable
 from .rooms import room_group, since_of
-from .subscriptions import Notifications, as_text
+from .subscriptions import Notifications, as_text, last_frame, last_text
 from .websocket import AsyncWebsocketConsumer
 
 __all__ = ["NotificationConsumer", "Notifications", "as_text", "room_group"]
@@ -177,6 +178,22 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         # A subclass may have joined groups that the client knows nothing of.
         is_joined = group in self._connection.mailbox.groups and group != self.room_group_name
         return group is None or is_joined
+
+    def _direct(self, send: Send) -> Direct | None:
+        if not self._only_passes_on:
+            return super()._direct(send)
+        return direct_of(self.scope, send, self._text_at_once)
+
+    def _text_at_once(self, message: Message) -> str | None:
+        if not self._only_passes_on or message["type"] != "send.notification":
+            return super()._text_at_once(message)
+        if not self.speaks_protocol:
+            last = last_text
+        elif getattr(message, "group", None) in self._subscriptions:
+            last = last_frame
+        else:
+            return None
+        return last.text if last.message is message else last.find(message)
 
     async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
         if self.speaks_protocol and group in self._subscriptions:

@@ -18,7 +18,7 @@ from ..codec import FrozenMessage
 from ..exceptions import ConfigurationError, InvalidMessage, MisuseError
 from ..layers.entries import CLOSE
 from ..names import handler_name
-from ..spelling import SpelledOnce
+from ..spelling import LastSpelled, SpelledOnce
 from ..types import Message
 from .handlers import is_helper
 
@@ -35,12 +35,16 @@ class Rendering:
 
     Args:
         render: the function.
+
+    Attributes:
+        last: the text that was asked for last, in a walk over many members.
     """
 
-    __slots__ = ("__weakref__", "_spelled", "render")
+    __slots__ = ("__weakref__", "_spelled", "last", "render")
 
     def __init__(self, render: Render) -> None:
         self.render = render
+        self.last = LastSpelled(self)
         self._spelled = SpelledOnce(self._text, MEMORY)
 
     def __call__(self, message: Message) -> str:

@@ -13,13 +13,14 @@ from ..exceptions import ConfigurationError, Forbidden, InvalidMessage, LayerClo
 from ..layers.results import Joined
 from ..positions import Position
 from ..protocol import frames
-from ..spelling import SpelledOnce
+from ..spelling import LastSpelled, SpelledOnce
 from ..types import Message
 from .base import AsyncConsumer
 from .handlers import awaitable, require_yes
+from .passing import is_ours
 from .rooms import captured_by_path, named_group, room_group
 
-__all__ = ["Notifications", "as_text"]
+__all__ = ["Notifications", "as_text", "last_frame", "last_text"]
 
 logger = logging.getLogger("asgi_notify.notifications")
 
@@ -53,6 +54,19 @@ _frames = SpelledOnce(
     lambda message: frames.notification(message.group, message.position, message["data"])
 )
 _texts = SpelledOnce(lambda message: as_text(message["data"]))
+
+
+def _text_of(message: Message) -> str:
+    """What a plain client gets for a notification, unless `Notifications.render` is overridden."""
+    data = message["data"]
+    # A text is its own spelling, and need not be remembered.
+    if isinstance(data, str) or not isinstance(message, FrozenMessage) or message.group is None:
+        return as_text(data)  # what is sent to one channel alone, nobody else asks for
+    return _texts(message)
+
+
+last_frame = LastSpelled(_frames)
+last_text = LastSpelled(_text_of)
 
 
 class Notifications(AsyncConsumer):
@@ -93,12 +107,14 @@ class Notifications(AsyncConsumer):
     presence_info: Mapping[str, Any] | None = None  # a kilobyte for each connection
 
     _has_own_text: ClassVar[bool] = False  # render() is overridden
+    _only_passes_on: ClassVar[bool] = False  # nothing of the class's own is to see a notification
     _since: Position | None = None  # what the client has seen already, as it says
     _joined: Joined | None = None  # what became of the group of the path
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._has_own_text = cls.render is not Notifications.render
+        cls._only_passes_on = is_ours(cls, "dispatch", "render", "send", "send_notification")
 
     async def authorize(self, group: str) -> bool | None:
         """Let the client watch a group, or raise; called for every group that it wants.
@@ -182,13 +198,7 @@ class Notifications(AsyncConsumer):
         return {**self._connection.log_fields, "group": getattr(event, "group", None)}
 
     def _text(self, event: Message) -> str:
-        data = event["data"]
-        # A text is its own spelling, and need not be remembered.
-        if self._has_own_text or isinstance(data, str):
-            return self.render(data)
-        if not isinstance(event, FrozenMessage) or event.group is None:
-            return self.render(data)  # sent to this channel alone: nobody else asks for its text
-        return _texts(event)
+        return self.render(event["data"]) if self._has_own_text else _text_of(event)
 
     def _frame(self, event: Message) -> str:
         if not isinstance(event, FrozenMessage) or event.group is None:

@@ -49,6 +49,9 @@ class SyncConsumer(Consumer[None]):
         return super().wrap_receive(receive)
 
     def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
+        handling = self._pass_on(message)
+        if handling is not None:
+            return handling
         handler = self._handler(message)
         if handler is None:
             return pass_over()
@@ -60,6 +63,10 @@ class SyncConsumer(Consumer[None]):
             if lane is not None:
                 return self._run_in(lane, run)
         return self._run_plainly(run)
+
+    def _pass_on(self, message: Message) -> Coroutine[Any, Any, None] | None:
+        """Handle what takes no thread; None for anything else."""
+        return None
 
     async def _run_plainly(self, run: Callable[[], None]) -> None:
         in_thread = partial(anyio.to_thread.run_sync, run)

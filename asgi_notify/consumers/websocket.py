@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from .. import asgi
 from ..exceptions import ClientError, MisuseError, NoRouteFound, TooLarge, UnsupportedData
-from ..types import Event, Message
+from ..types import Event, Message, Send
 from .base import AsyncConsumer, Consumer
+from .direct import Direct, direct_of
 from .handlers import awaitable
 from .passing import Render, Rendering, add_handlers, renderings_of
 from .threads import SyncConsumer
@@ -48,6 +49,19 @@ class _Websocket(Consumer[Done], Generic[Done]):
         super().__init_subclass__(**kwargs)
         add_handlers(cls)
         cls._renderings = renderings_of(cls)
+
+    def _direct(self, send: Send) -> Direct | None:
+        if not self._renderings:
+            return None
+        return direct_of(self.scope, send, self._text_at_once)
+
+    def _text_at_once(self, message: Message) -> str | None:
+        """The text that this client gets for a message; None where its handler has to decide."""
+        rendering = self._renderings.get(message["type"])
+        if rendering is None:
+            return None
+        last = rendering.last
+        return last.text if last.message is message else last.find(message)
 
     def websocket_connect(self, message: Event, /) -> Done:
         """Handle the client's wish to connect."""
@@ -163,11 +177,11 @@ class AsyncWebsocketConsumer(_Websocket[Awaitable[None]], AsyncConsumer):
 class WebsocketConsumer(_Websocket[None], SyncConsumer):  # type: ignore[misc]  # in send()
     """A WebSocket consumer whose methods are plain functions, run in worker threads."""
 
-    def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
+    def _pass_on(self, message: Message) -> Coroutine[Any, Any, None] | None:
         rendering = self._renderings.get(message["type"])
         if rendering is None:
-            return super().dispatch(message)
-        return self._connection.send(asgi.send_text(rendering(message)))  # no need of a thread
+            return None
+        return self._connection.send(asgi.send_text(rendering(message)))
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):

@@ -33,6 +33,11 @@ A woken reader is not slow: it has only not had its turn of the event loop. So a
 whose reader is woken takes messages beyond its capacity, and the sender waits in
 `catch_up` until the reader pops. A reader that is reading while its mailbox is full is
 too slow, and the overflow policy decides.
+
+**The way past it**: while its reader is asleep nothing waits, so nothing is overtaken by a
+message that goes straight to where the reader would bring it. A mailbox that was given such
+a way, as `direct`, asks there first. What is refused there wakes the reader as ever, and
+what comes later waits behind it.
 """
 
 import logging
@@ -47,7 +52,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..exceptions import ChannelFull, NotifyError
 from ..positions import Position
-from ..types import Event
+from ..types import Event, Message
 from .entries import (
     PRESENCE,
     CloseRequest,
@@ -62,7 +67,7 @@ from .entries import (
 )
 from .overflow import Overflow
 
-__all__ = ["Mailbox", "Reader"]
+__all__ = ["Direct", "Mailbox", "Reader"]
 
 READ_AHEAD = 8  # events; enough to see a leaving client behind what it sent last
 
@@ -76,6 +81,16 @@ class Reader(Protocol):
 
     def set(self) -> object:
         """There is something to read."""
+
+
+class Direct(Protocol):
+    """A way past a mailbox, to where its reader would bring a message."""
+
+    def take(self, message: Message) -> bool:
+        """Bring a message there now; or do nothing, and return False.
+
+        It neither waits nor raises, and puts nothing into a mailbox.
+        """
 
 
 class Mailbox:
@@ -100,7 +115,7 @@ class Mailbox:
     __slots__ = (
         "_ahead", "_clock", "_is_woken", "_items", "_logged", "_losses", "_next", "_reader",
         "_readers", "_room", "_tells_gaps", "_turn", "_uncounted", "capacity", "channel",
-        "error", "groups", "on_close", "overflow",
+        "direct", "error", "groups", "on_close", "overflow",
     )  # fmt: skip
 
     def __init__(
@@ -118,6 +133,7 @@ class Mailbox:
         self.error: NotifyError | None = None  # why it was closed
         self.groups: set[str] = set()
         self.on_close: Callable[[], None] | None = None
+        self.direct: Direct | None = None
         self._clock = clock
         # What waits.
         self._next: Entry | None = None  # the only one that waits
@@ -193,8 +209,10 @@ class Mailbox:
             return True
         if items is not None or self._next is not None or self.error is not None:
             return self._offer_behind(entry)
-        self._next = entry
         reader = self._reader
+        if reader is not None and self.direct is not None and self.direct.take(entry.message):
+            return True
+        self._next = entry
         if reader is not None:
             self._reader = None
             self._is_woken = True

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from asgi_notify import InMemoryChannelLayer
+from asgi_notify.asgi import DIRECT
 from asgi_notify.testing import WebsocketCommunicator
 from asgi_notify.types import ASGIApp, Event, Scope
 
@@ -74,6 +75,46 @@ class Wire:
     def close(self) -> Event | None:
         """The close that the application has sent, or None."""
         return next((event for event in self.sent if event["type"] == "websocket.close"), None)
+
+
+class DirectWire(Wire):
+    """A server that takes texts at once, as docs/direct.md says it may.
+
+    Attributes:
+        is_ready: whether it would, as far as the client's reading goes.
+        taken: the texts that it has taken so.
+    """
+
+    def __init__(self, *events: Event, path: str = "/") -> None:
+        super().__init__(*events, path=path)
+        self.is_ready = True
+        self.taken: list[str] = []
+        self._sending = 0
+        self._has_left = False
+        offer = {"send": self.send, "send_text": self.send_text}
+        self.scope["extensions"] = {DIRECT: offer}
+
+    def send_text(self, content: str) -> bool:
+        """What the application sends texts at once with."""
+        kinds = {event["type"] for event in self.sent}
+        is_open = "websocket.accept" in kinds and "websocket.close" not in kinds
+        if self._sending or not self.is_ready or not is_open or self._has_left:
+            return False
+        content.encode()
+        self.taken.append(content)
+        self.sent.append({"type": "websocket.send", "text": content})
+        return True
+
+    def tell(self, *events: Event) -> None:
+        self._has_left |= any(event["type"] == "websocket.disconnect" for event in events)
+        super().tell(*events)
+
+    async def send(self, event: Event) -> None:
+        self._sending += 1
+        try:
+            await super().send(event)
+        finally:
+            self._sending -= 1
 
 
 class Slow:

@@ -1,14 +1,15 @@
 """Random programs, run by steps and on the plain path: no connection can tell which it was.
 
-What a connection may notice is one log: what it handled and how far that came,
-the frames that it sent, and its disconnect.
+Nor whether what is only passed on goes by the direct lane. What a connection may notice is
+one log: what it handled and how far that came, the frames that it sent, and its disconnect.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -16,7 +17,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from asgi_notify import AsyncWebsocketConsumer, InMemoryChannelLayer, Message, StopConsumer
-from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, left, text
+from asgi_notify.consumers.passing import Render
+from asgi_notify.types import Event
+from tests.consumers.harness import CONNECT, DirectWire, Wire, assert_nothing_left, left, text
 
 CONNECTIONS = 3
 GATES = 2
@@ -28,6 +31,7 @@ SCOPES = ["in time: turn", "in time: gate 0", "too late", "too late: asyncio", "
 TASKS = ["inner cancelled", "TaskGroup", "anyio group"]
 ENDS = ["raise", "close", "stop", "cancelled error"]
 Program = tuple[str, ...]
+PASSED_ON = ("passed on",)  # a message that no handler of the class runs for
 
 acts = st.sampled_from(["frame", *WAITS, *SCOPES, *TASKS])
 quiet_programs = st.lists(acts, max_size=3).map(tuple)
@@ -43,15 +47,21 @@ programs = st.one_of(
 connection = st.integers(0, CONNECTIONS - 1)
 target = st.one_of(st.just("all"), connection.map(lambda number: f"only_{number}"))
 
+messages = st.one_of(programs, st.just(PASSED_ON))
 batch = st.tuples(
-    st.just("batch"), st.lists(st.tuples(target, programs), min_size=1, max_size=4).map(tuple)
+    st.just("batch"), st.lists(st.tuples(target, messages), min_size=1, max_size=4).map(tuple)
 )
+read_no_more = st.tuples(st.just("read no more"), connection)
+read_on = st.tuples(st.just("read on"), connection)
+open_gate = st.tuples(st.just("open gate"), st.integers(0, GATES - 1))
 operations = st.lists(
     st.one_of(
         batch,
         batch,
+        read_no_more,
+        read_on,
         st.tuples(st.just("client"), connection, programs),
-        st.tuples(st.just("open gate"), st.integers(0, GATES - 1)),
+        open_gate,
         st.tuples(st.just("cancel"), connection),
         st.tuples(st.just("cancel scope"), connection),
         st.tuples(st.just("send, cancel"), connection, steady_programs),
@@ -59,6 +69,19 @@ operations = st.lists(
         st.tuples(st.just("leave"), connection),
     ),
     max_size=8,
+)
+
+
+# What the direct lane has to wait for, and must not overtake.
+passed_on = st.just(("batch", (("all", PASSED_ON),)))
+handled = st.tuples(
+    st.just("batch"),
+    st.tuples(st.tuples(target, st.tuples(st.sampled_from(WAITS), st.just("frame")))),
+)
+fan_outs = st.lists(
+    st.one_of(passed_on, passed_on, handled, handled, read_no_more, read_on, open_gate),
+    min_size=3,
+    max_size=12,
 )
 
 
@@ -75,6 +98,7 @@ class World:
     gates: list[asyncio.Event]
     answer: asyncio.Future[None]  # comes with the last gate, if nobody is cancelled before
     lives: "list[Life]"
+    direct: bool  # whether the server takes texts at once
 
     def open(self, number: int) -> None:
         self.gates[number].set()
@@ -96,13 +120,30 @@ class Life:
         self.is_blocked = False
         self.is_handling = False
         self.scope = anyio.CancelScope()
-        self.wire = Wire(CONNECT)
+        self.wire = DirectWire(CONNECT) if world.direct else Wire(CONNECT)
+        self.wire.on_send = self._hold
+        self._reading = asyncio.Event()
+        self._reading.set()
         app = Runs if by_steps else RunsPlainly
         self.task = asyncio.create_task(self._run(app.as_asgi(life=self)))
 
     async def _run(self, app: AsyncWebsocketConsumer) -> None:
         with self.scope:
             await self.wire.run(app)
+
+    def read(self, is_reading: bool) -> None:
+        """Have the client read on, or read nothing."""
+        (self._reading.set if is_reading else self._reading.clear)()
+        if isinstance(self.wire, DirectWire):
+            self.wire.is_ready = is_reading
+
+    async def _hold(self, event: Event) -> None:
+        if event["type"] == "websocket.send" and not self._reading.is_set():
+            self.is_blocked = True
+            try:
+                await self._reading.wait()
+            finally:
+                self.is_blocked = False
 
     @property
     def is_quiet(self) -> bool:
@@ -113,8 +154,13 @@ class Life:
         return not self.is_handling and waiter is not None and not waiter.done()
 
 
+def name_of(message: Message) -> str:
+    return f"passed on {message['name']}"
+
+
 class Runs(AsyncWebsocketConsumer):
     leave_grace = 0.0
+    passes_on: ClassVar[Mapping[str, Render]] = {"pass.on": name_of}
 
     def __init__(self, life: Life) -> None:
         super().__init__()
@@ -240,11 +286,13 @@ async def until(condition: Callable[[], object]) -> None:
             await checkpoint()
 
 
-async def run(plan: list[Any], *, by_steps: bool) -> list[tuple[list[str], list[Any]]]:
+async def run(
+    plan: list[Any], *, by_steps: bool, direct: bool
+) -> list[tuple[list[str], list[Any]]]:
     """Do what is planned; return what each connection noticed, and what its client got."""
     layer = InMemoryChannelLayer()
     answer = asyncio.get_running_loop().create_future()
-    world = World(layer, [asyncio.Event() for _ in range(GATES)], answer, [])
+    world = World(layer, [asyncio.Event() for _ in range(GATES)], answer, [], direct)
     lives = world.lives
     for number in range(CONNECTIONS):
         life = Life(number, world, by_steps=by_steps)
@@ -264,6 +312,8 @@ async def run(plan: list[Any], *, by_steps: bool) -> list[tuple[list[str], list[
         await be_quiet()
     for number in range(GATES):
         world.open(number)
+    for life in lives:
+        life.read(True)
     await be_quiet()
     for life in lives:
         life.wire.tell(left())
@@ -282,6 +332,8 @@ async def do(world: World, kind: str, args: list[Any], name: str) -> None:
         world.lives[args[0]].wire.tell(text("|".join(args[1])))
     elif kind == "open gate":
         world.open(args[0])
+    elif kind in ("read no more", "read on"):
+        world.lives[args[0]].read(kind == "read on")
     elif kind == "leave":
         world.lives[args[0]].wire.tell(left())
     elif kind == "cancel scope":
@@ -295,17 +347,31 @@ async def do(world: World, kind: str, args: list[Any], name: str) -> None:
 
 
 async def send(world: World, group: str, name: str, program: Program) -> None:
-    await world.layer.group_send(group, {"type": "do", "name": name, "program": program})
+    kind = "pass.on" if program == PASSED_ON else "do"
+    await world.layer.group_send(group, {"type": kind, "name": name, "program": program})
+
+
+def assert_no_connection_notices(plan: list[Any]) -> None:
+    """Run a plan by steps or not, with the direct lane or not, and compare."""
+    ways = list(itertools.product([False, True], repeat=2))
+    traces = [asyncio.run(run(plan, by_steps=steps, direct=direct)) for steps, direct in ways]
+    for (steps, direct), trace in zip(ways, traces, strict=True):
+        for number, line in enumerate(trace):
+            note(f"connection {number}, by steps: {steps}, directly: {direct}: {line}")
+        assert trace == traces[0]
 
 
 @settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(plan=operations)
-def test_no_connection_notices_whether_its_handlers_are_run_by_steps(plan: list[Any]) -> None:
-    by_steps = asyncio.run(run(plan, by_steps=True))
-    plainly = asyncio.run(run(plan, by_steps=False))
-    for number, (one, other) in enumerate(zip(by_steps, plainly, strict=True)):
-        note(f"connection {number} by steps: {one}")
-        note(f"connection {number} plainly:  {other}")
-    assert by_steps == plainly
+def test_no_connection_notices_how_its_messages_come_to_it(plan: list[Any]) -> None:
+    assert_no_connection_notices(plan)
+
+
+@settings(
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(plan=fan_outs)
+def test_no_connection_notices_what_was_passed_on_directly(plan: list[Any]) -> None:
+    assert_no_connection_notices(plan)
