@@ -1,10 +1,11 @@
 """Routing, consumers and channel layers for any ASGI application.
 
 A reader who wants to know how it works goes floor by floor, from what is easy to what is
-not: `types` and `exceptions`; then `asgi`, `names` and `routing.patterns`, where nothing
-waits; then `layers.mailbox` and `layers.hub`; then the layers themselves, `layers.memory`
-and `layers.shared`, and the routers; then `consumers.connection` and the consumers; and
-`app`, where all of it meets.
+not: `types` and `exceptions`; then `asgi`, `names`, `positions` and `routing.patterns`, where
+nothing waits; then `layers.mailbox`, `layers.history` and `layers.hub`; then the layers
+themselves, `layers.memory` and `layers.shared`, and the routers; then `consumers.connection`
+and the consumers, of which `consumers.notification` is the product; and `app`, where all of
+it meets.
 """
 
 from .codec import FrozenMessage

@@ -1,4 +1,7 @@
-"""Spells ASGI events and reads what a scope says; awaits nothing."""
+"""Spells ASGI events, and reads what a scope says; awaits nothing.
+
+Also the one place where an error becomes an answer: a response, a denial or a close.
+"""
 
 import json
 from collections.abc import Iterable

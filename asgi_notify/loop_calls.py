@@ -1,8 +1,9 @@
-"""Asking the event loop of another thread for something, though it may end meanwhile.
+"""How one thread has the event loop of another do something, though that loop may end meanwhile.
 
-What a loop of asyncio's was still asked to do when it is closed it forgets, and tells
-nobody; anyio's functions then wait for ever. Those here look now and then whether the
-loop still lives. Trio either does what it is asked, or says that it has ended.
+When a loop of asyncio's is closed, it forgets the calls that were scheduled and have not
+run, and nobody learns of it: anyio's functions then wait for ever for a result that never
+comes. The functions here look every tenth of a second whether the loop still lives. Trio
+needs no such look: it either runs what was scheduled or raises that it has ended.
 """
 
 import asyncio

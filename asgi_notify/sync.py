@@ -1,4 +1,4 @@
-"""How threads and event loops call each other."""
+"""How threads and event loops call each other, and how many threads there are for handlers."""
 
 import asyncio
 import atexit

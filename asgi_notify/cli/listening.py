@@ -1,4 +1,4 @@
-"""Whether a server can listen where it is told to, found out before it starts.
+"""Whether a server can listen at the address it is given, found out before it starts.
 
 uvicorn finds out when the application runs already, and then says it in the
 middle of several lines about a start and a shutdown.

@@ -1,4 +1,4 @@
-"""Many WebSocket clients of one server, and what they are told that cannot connect."""
+"""Many WebSocket clients of one server, and what a command says when they cannot connect."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Where a running server is, and what a command says when nothing can be published to it."""
+"""How a command publishes to a running server, and what it says when it cannot."""
 
 from urllib.parse import urlsplit
 

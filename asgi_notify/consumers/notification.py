@@ -1,4 +1,7 @@
-"""How a WebSocket brings notifications: as plain text, or in the frames of the protocol."""
+"""How a WebSocket brings notifications: as plain text, or in the frames of the protocol.
+
+Also how a client of the protocol subscribes, and how one that has fallen silent is noticed.
+"""
 
 import json
 import logging

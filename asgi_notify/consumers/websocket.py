@@ -1,4 +1,7 @@
-"""Consumers of WebSockets: connect, receive and disconnect instead of bare events."""
+"""Consumers of WebSockets: connect, receive and disconnect instead of bare events.
+
+Also how large a frame of the client may be, and how one that is no JSON is refused.
+"""
 
 import json
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator, Mapping

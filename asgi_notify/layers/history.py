@@ -1,4 +1,4 @@
-"""What was sent to the groups of this process: how it is kept, found again and let go."""
+"""What was sent to the groups of this process: how it is numbered, kept, found and let go."""
 
 import re
 import time

@@ -1,4 +1,4 @@
-"""What a full mailbox does."""
+"""The names of what a full mailbox may do, and their check; the mailbox does it."""
 
 from typing import Literal, get_args
 

@@ -23,7 +23,7 @@ class Joined(NamedTuple):
     """From where on a channel gets what is sent to a group."""
 
     position: Position | None
-    """Everything after it follows, or is told lost in its place; None where the group has
+    """Everything after it follows, or is reported as lost in its place; None where the group has
     no history. A member that asks again, and is still owed what comes before the position
     that it asked for, is given the position before that."""
     recovered: bool | None
