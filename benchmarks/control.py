@@ -60,9 +60,16 @@ class Child:
         module: what ``python -m`` runs.
         arguments: for its command line.
         core: the core that it runs on; any where None.
+        env: further variables of its environment.
     """
 
-    def __init__(self, module: str, *arguments: str, core: int | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        core: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._name = " ".join((module, *arguments))
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(PATIENCE)
@@ -73,6 +80,7 @@ class Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments, str(theirs.fileno())],
                 cwd=ROOT,
+                env={**os.environ, **(env or {})},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._printed,

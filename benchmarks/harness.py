@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from .contenders import CONTENDERS, Contender
 from .control import ChildError
+from .engine import find_program
 from .results import Result, Results
 from .trial import Options, rotated
 from .workloads import Workload
@@ -45,19 +46,27 @@ def plan(
         wanted = names or (workload.quick if is_quick else workload.contenders)
         chosen = [CONTENDERS[name] for name in workload.contenders if name in wanted]
         for contender in chosen:
-            if not contender.is_installed:
-                reason = f"the package {contender.needs} is not installed"
+            if (reason := _lack(contender)) is not None:
                 results.skipped[workload.name, contender.name] = reason
         for name, reason in workload.left_out.items():
             if not names or name in names:
                 results.skipped[workload.name, name] = reason
-        there = [contender for contender in chosen if contender.is_installed]
+        there = [contender for contender in chosen if _lack(contender) is None]
         planned += [
             Planned(workload, contender, number)
             for number in range(rounds or workload.rounds)
             for contender in rotated(there, number)
         ]
     return planned, results
+
+
+def _lack(contender: Contender) -> str | None:
+    """What is missing on this machine for a contender to take part."""
+    if not contender.is_installed:
+        return f"the package {contender.needs} is not installed"
+    if contender.has_engine and find_program() is None:
+        return "there is no redis-server or valkey-server"
+    return None
 
 
 def run(

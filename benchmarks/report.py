@@ -23,6 +23,10 @@ TITLES = {
     "kb_per_connection": "kB per connection",
     "grown_mb": "MB grown",
     "ns_per_member": "ns per member",
+    "publishes_per_s": "publishes/s",
+    "publish_cpu_us": "CPU us per publish",
+    "wire_bytes": "bytes on the wire",
+    "engine_bytes": "bytes in the server",
 }
 
 NOTE = """CPU is the server's, all threads, per delivered message. Figures are medians over the

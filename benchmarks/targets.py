@@ -10,6 +10,7 @@ from .workloads.blocking import BLOCKING
 from .workloads.burst import ONE, TRAIN
 from .workloads.paced import PACED
 from .workloads.private import PRIVATE
+from .workloads.processes import CROWD, HISTORY, LATE, MEMBERS, PLAIN
 
 __all__ = ["TARGETS", "Target", "Verdict"]
 
@@ -74,6 +75,10 @@ def _layer(members: str) -> Target:
     return Target(f"layer alone: ns per member, {members} members", figure, at_most=300)
 
 
+def _processes(case: str, name: str, contender: str = "ours_valkey") -> Figure:
+    return Figure("processes", case, contender, name)
+
+
 TARGETS: tuple[Target, ...] = (
     Target(
         "burst: CPU per delivery, async consumer / raw",
@@ -120,6 +125,42 @@ TARGETS: tuple[Target, ...] = (
         Figure("scale", "15,000", "raw", "kb_per_connection"),
         at_most=4,
         how="difference",
+    ),
+    Target(
+        "burst: CPU per delivery, async consumer on valkey:// / in memory",
+        _burst("ours_valkey"), _burst("ours_async"), at_most=1.3,
+    ),
+    Target(
+        "burst: CPU per delivery, channels_redis core / ours on valkey://",
+        _burst("channels_redis"), _burst("ours_valkey"), at_least=8,
+    ),
+    Target(
+        "burst: CPU per delivery, channels_redis pub/sub / ours on valkey://",
+        _burst("channels_pubsub"), _burst("ours_valkey"), at_least=8,
+    ),
+    Target(
+        "processes: publishes a second with history, 64 at a time",
+        _processes(HISTORY, "publishes_per_s"), at_least=15_000,
+    ),
+    Target(
+        "processes: publishes a second with history / channels_redis core, without",
+        _processes(HISTORY, "publishes_per_s"),
+        _processes(PLAIN, "publishes_per_s", "channels_redis"),
+        at_least=3,
+    ),
+    Target(
+        "processes: p50 to another process / bare publish and subscribe",
+        _processes(LATE, "p50_ms"), _processes(LATE, "p50_ms", "glide"), at_most=1.5,
+    ),
+    Target(
+        f"processes: bytes on the wire, {MEMBERS} members",
+        _processes(CROWD, "wire_bytes"), at_most=400,
+    ),
+    Target(
+        "private: connections a second, in memory / on valkey://",
+        Figure("private", PRIVATE, "ours_async", "connections_per_s"),
+        Figure("private", PRIVATE, "ours_valkey", "connections_per_s"),
+        at_most=1.5,
     ),
     Target(
         "50 handlers that block 0.1 s each, in 40 threads: ms until all are done",

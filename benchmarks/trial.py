@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from .contenders import Contender
 from .control import Child, ChildError, Pins
+from .engine import URL, running_engine
 from .publisher import Job
 from .results import Figures
 
@@ -45,6 +46,16 @@ def rotated(items: Sequence[T], number: int) -> list[T]:
     return [*items[first:], *items[:first]]
 
 
+@contextmanager
+def environment(contender: Contender) -> Iterator[dict[str, str]]:
+    """What a contender's process is told of the server that carries its messages, if it has one."""
+    if not contender.has_engine:
+        yield {}
+        return
+    with running_engine() as engine:
+        yield {URL: engine.url}
+
+
 class Trial:
     """A server that runs, and the process of its clients."""
 
@@ -60,7 +71,10 @@ class Trial:
     def of(cls, contender: Contender, options: Options) -> Iterator["Trial"]:
         """Start both processes, and end them at the end of the block."""
         server_module, client_module = "benchmarks.server", "benchmarks.client"
-        with Child(server_module, *contender.arguments, core=options.pins.server) as server:
+        with (
+            environment(contender) as env,
+            Child(server_module, *contender.arguments, core=options.pins.server, env=env) as server,
+        ):
             port = server.ask("port")["port"]
             core = options.pins.client
             arguments = (contender.dialect, str(port), "sleep" if core is None else "spin")

@@ -22,6 +22,7 @@ class Contender:
         file: whose application it is, if that is another contender's.
         ws: uvicorn's protocol for WebSockets.
         http: uvicorn's protocol for HTTP.
+        has_engine: whether a Redis or Valkey carries its messages.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Contender:
     file: str = ""
     ws: str = "websockets-sansio"
     http: str = "httptools"
+    has_engine: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -75,5 +77,23 @@ CONTENDERS: dict[str, Contender] = {
         ),
         Contender("channels", "Django Channels", needs="channels", share=0.1),
         Contender("channels_sync", "Django Channels, sync", needs="channels", share=0.1),
+        _ours("ours_valkey", "async consumer on valkey://", has_engine=True),
+        Contender(
+            "channels_redis",
+            "channels_redis, core",
+            needs="channels_redis",
+            share=0.1,
+            has_engine=True,
+        ),
+        Contender(
+            "channels_pubsub",
+            "channels_redis, pub/sub",
+            needs="channels_redis",
+            share=0.1,
+            has_engine=True,
+        ),
+        Contender(
+            "glide", "valkey-glide, bare publish and subscribe", needs="glide", has_engine=True
+        ),
     )
 }

@@ -26,6 +26,9 @@ CONTENDERS = (
     "socketio",
     "channels",
     "channels_sync",
+    "ours_valkey",
+    "channels_redis",
+    "channels_pubsub",
 )
 
 ONE, TRAIN = "one per turn", "10 per turn"

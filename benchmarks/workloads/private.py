@@ -17,8 +17,8 @@ def measure(contender: Contender, options: Options) -> dict[str, Figures]:
     """Send a message to each, in random order, and so several times."""
     clients = options.size(CLIENTS, CLIENTS // 5)
     with Trial.of(contender, options) as trial:
-        trial.connect(clients, groups=clients)
-        return {PRIVATE: trial.publish(Job(REPEATS, groups=clients))}
+        connecting = trial.connect(clients, groups=clients)
+        return {PRIVATE: {**trial.publish(Job(REPEATS, groups=clients)), **connecting}}
 
 
 WORKLOAD = Workload(
@@ -28,6 +28,7 @@ WORKLOAD = Workload(
     contenders=(
         "raw",
         "ours_async",
+        "ours_valkey",
         "ours_notification",
         "ours_sse",
         "websockets",
@@ -35,7 +36,7 @@ WORKLOAD = Workload(
         "litestar",
         "socketio",
     ),
-    columns=("cpu_us", "deliveries_per_s", "p50_ms", "p99_ms", "lost"),
+    columns=("cpu_us", "deliveries_per_s", "p50_ms", "p99_ms", "lost", "connections_per_s"),
     left_out={
         "ours_sync": "its threads cost the same here as in the burst",
         "channels_sync": "each send looks through all groups, which takes minutes",

@@ -14,13 +14,16 @@ from benchmarks.ratios import Figure, compare
 from benchmarks.report import number, report, table
 from benchmarks.results import Figures
 from benchmarks.trial import Options
-from benchmarks.workloads import WORKLOADS, Workload, slow_readers
+from benchmarks.workloads import WORKLOADS, Workload, processes, slow_readers
 from benchmarks.workloads.base import CPU_OVER_RAW
 
 FILES = Path(benchmarks.contenders.__file__).parent
 
 BORROWED = {name for name, contender in CONTENDERS.items() if contender.file}
 """Another's application on another server: they take part where the server matters."""
+
+ON_ENGINES = {name for name, contender in CONTENDERS.items() if contender.has_engine}
+"""Those whose messages go by way of a server: they take part where that matters."""
 
 
 def workload(names: tuple[str, ...], fails: str = "") -> Workload:
@@ -123,18 +126,21 @@ def test_a_table_is_aligned() -> None:
 
 @pytest.mark.parametrize("found", WORKLOADS.values(), ids=list(WORKLOADS))
 def test_who_does_not_take_part_has_a_reason(found: Workload) -> None:
-    for_layers_or_threads = found.name in {"layer", "blocking"}
-    everybody = set() if for_layers_or_threads else CONTENDERS.keys() - {"ours_blocking", *BORROWED}
+    everybody = CONTENDERS.keys() - {"ours_blocking", *BORROWED, *ON_ENGINES}
+    if found.name in {"layer", "blocking", "processes"}:
+        everybody = ON_ENGINES if found.name == "processes" else set()
     assert everybody <= {*found.contenders, *found.left_out}
     assert not set(found.contenders) & set(found.left_out)
     assert CONTENDERS.keys() >= {*found.contenders, *found.left_out}
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "glide"])
 def test_every_contender_has_something_to_serve_and_publishes(name: str) -> None:
     module = ast.parse((FILES / f"{CONTENDERS[name].arguments[0]}.py").read_text())
     defined = {node.name for node in module.body if isinstance(node, ast.AsyncFunctionDef)}
     assigned = {ast.unparse(n.targets[0]) for n in module.body if isinstance(n, ast.Assign)}
+    borrowed = [n.names for n in module.body if isinstance(n, ast.ImportFrom) and n.level == 1]
+    defined |= {alias.name for names in borrowed for alias in names}
     assert "publish" in defined
     assert {"app", "serve"} & (defined | assigned)
 
@@ -155,7 +161,7 @@ def tiny(contender: Contender, options: Options) -> dict[str, Figures]:
 @pytest.mark.slow
 @needs_linux
 @pytest.mark.parametrize(
-    "name", ["raw", "raw_gathered", "ours_async", "ours_notification", "ours_sse"]
+    "name", ["raw", "raw_gathered", "ours_async", "ours_notification", "ours_sse", "ours_valkey"]
 )
 def test_messages_reach_real_clients(name: str) -> None:
     found = Workload("tiny", "Tiny", tiny, (name,), ("cpu_us",), rounds=1)
@@ -179,3 +185,17 @@ def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
     planned, results = plan([found], ())
     run(planned, results, Options())
     assert "No module named 'benchmarks.contenders.nowhere'" in results.skipped["tiny", "nowhere"]
+
+
+@pytest.mark.slow
+@needs_linux
+def test_a_message_between_processes_is_small_whatever_the_groups_size() -> None:
+    found = processes.measure(CONTENDERS["ours_valkey"], Options(is_quick=True))
+    assert set(found) >= {processes.PLAIN, processes.HISTORY, processes.LATE, processes.CROWD}
+    # A probe of the connection may come in between; it is one in a second.
+    wires = [row["wire_bytes"] for row in found.values() if "wire_bytes" in row]
+    assert len(wires) == 2
+    assert all(200 < bytes_ < 500 for bytes_ in wires)
+    assert abs(wires[0] - wires[1]) < 100
+    assert not any(row.get("lost") for row in found.values())
+    assert all(row["engine_bytes"] > 100 for row in found.values() if "engine_bytes" in row)
