@@ -29,6 +29,7 @@ __all__ = [
     "failure_of",
     "handler_limiter",
     "handler_thread",
+    "process_portal",
 ]
 
 EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
@@ -226,7 +227,7 @@ def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
             return cast(T, handler_thread.call(job))
         if _in_worker_thread():
             return anyio.from_thread.run(job)
-        return _process_loop().call(job)
+        return process_portal().call(job)
 
     return waiting
 
@@ -260,7 +261,7 @@ _portal: BlockingPortal | None = None
 _portal_lock = Lock()
 
 
-def _process_loop() -> BlockingPortal:
+def process_portal() -> BlockingPortal:
     """The loop for callers that have none: one a process, begun by the first."""
     global _portal
     with _portal_lock:

@@ -154,6 +154,7 @@ FLOORS: Mapping[str, float] = {
     "consumers": 5.2,
     "demo.*": 5,
     "publishing": 5.1,
+    "django_channels": 4,
     "worker": 5,
     "with_worker": 5.1,
     "events.message": 5,
@@ -178,6 +179,7 @@ EXTRAS: Mapping[str, Collection[str]] = {
     "layers.sealing": {"cryptography"},
     "layers.tasks": {"trio"},  # where a task belongs to it
     "layers.valkey_link": {"glide"},
+    "django_channels": {"asgiref", "channels"},
     "sync": {"trio"},
     "testing.background": {"trio"},  # where a test runs on it
     "gathering": {"websockets"},

@@ -67,12 +67,21 @@ class ValkeyChannelLayer(EngineChannelLayer):
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        parts = urlsplit(url)
-        name = f"{parts.scheme}://"
-        options = read_options(name, parts.query, _OPTIONS, frozenset(ENGINE_OPTIONS))
+        options = cls.options_of(url)
         try:
             return cls(url, **options)
         except InvalidChannelLayerError:
             raise
         except ConfigurationError as error:
-            raise InvalidChannelLayerError(f"{name}: {error}") from error
+            raise InvalidChannelLayerError(f"{urlsplit(url).scheme}://: {error}") from error
+
+    @staticmethod
+    def options_of(url: str) -> dict[str, Any]:
+        """The arguments that the query of a URL gives, besides those of the server.
+
+        Raises:
+            InvalidChannelLayerError: an option is not known, or its value makes no sense.
+        """
+        parts = urlsplit(url)
+        name = f"{parts.scheme}://"
+        return read_options(name, parts.query, _OPTIONS, frozenset(ENGINE_OPTIONS))
