@@ -4,6 +4,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -109,7 +110,8 @@ class _Link:
         if is_reset:
             for stream in (self._client, self._server):
                 raw = stream.extra(SocketAttribute.raw_socket)
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                with suppress(OSError):  # it has just been closed
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._scope.cancel()
 
     def lose(self, *gates: _Gate) -> None:

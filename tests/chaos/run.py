@@ -3,7 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import httpx
@@ -18,10 +18,11 @@ from tests.chaos.proxy import Balanced, Proxy
 from tests.chaos.publisher import Publisher
 from tests.chaos.server import Lives
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "run", "run_until"]
 
 ROOMS = (1, 2, 3)
 PUBLISHERS = ("ann", "ben", "cyd")
+LONGER = 2  # times a run is played again for twice as long
 ROUND = 2.5  # seconds until one more message is sent to those that still miss the last
 
 AnyEngine = Engine | Cluster
@@ -81,6 +82,28 @@ async def run(scenario: Scenario, kinds: Sequence[Make] | None = None) -> Run:
     for output in (output for each in lives for output in each.outputs):
         if "Traceback" in output:
             done.faults.append(f"the server failed:\n{output}")
+    return done
+
+
+async def run_until(
+    enough: Callable[[Run], object], scenario: Scenario, kinds: Sequence[Make] | None = None
+) -> Run:
+    """Play a scenario, for twice as long each time, until it has brought enough to pass.
+
+    How much happens within a second is up to the machine and what else it is doing.
+
+    Args:
+        enough: says of a run without a fault whether it will do.
+        scenario: what to play first.
+        kinds: as in `run`.
+    """
+    done = await run(scenario, kinds)
+    for _ in range(LONGER):
+        print(done)
+        if done.faults or enough(done):
+            break
+        scenario = replace(scenario, seconds=2 * scenario.seconds)
+        done = await run(scenario, kinds)
     return done
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.chaos.clients import Stream
 from tests.chaos.plan import Scenario, actions
 from tests.chaos.proxy import Proxy
-from tests.chaos.run import Run, run
+from tests.chaos.run import Run, run_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -32,30 +32,29 @@ def total(done: Run, what: str) -> int:
 
 
 async def test_whatever_breaks_nothing_is_lost_or_repeated_unless_it_was_told() -> None:
-    done = await run(Scenario(SEED, SECONDS))
-    print(done)
+    def has_been_through_something(done: Run) -> bool:
+        cuts, ends = set(done.counts["cuts"]), set(done.counts["server"])
+        return (cuts, ends) == (set(Proxy.KINDS), {"kill", "term", "stop"}) and all(
+            total(done, what) for what in ("messages", "replayed", "ignored", "told unrecovered")
+        )
+
+    done = await run_until(has_been_through_something, Scenario(SEED, SECONDS))
     assert not done.faults
-    # It has been through something, too.
-    assert all(done.counts["cuts"][kind] for kind in Proxy.KINDS)
-    assert done.counts["server"] == {"kill": 1, "term": 1, "stop": 1}
-    for what in ("messages", "replayed", "ignored", "told unrecovered"):
-        assert total(done, what), what
+    assert has_been_through_something(done)
 
 
 async def test_the_same_with_all_that_is_left_to_chance() -> None:
     seed = int(os.environ.get("CHAOS_SEED") or randrange(10**6))
     scenario = Scenario.drawn(seed, SECONDS)
     print(f"CHAOS_SEED={seed} plays it again: {scenario}")
-    done = await run(scenario)
-    print(done)
+    done = await run_until(lambda done: total(done, "messages"), scenario)
     assert not done.faults, f"CHAOS_SEED={seed}"
     assert total(done, "messages")
 
 
 async def test_where_history_reaches_back_far_enough_nobody_is_told_of_a_gap() -> None:
     calm = Scenario(SEED, SECONDS / 2, 1_000, 1_000, kills=0, terms=0, cuts=CUTS)
-    done = await run(calm)
-    print(done)
+    done = await run_until(lambda done: total(done, "replayed"), calm)
     assert not done.faults
     assert total(done, "replayed") > 0
     told = {kind for counts in done.counts.values() for kind in counts if kind.startswith("told ")}
@@ -69,13 +68,15 @@ SLOW = Scenario(
 )  # fmt: skip
 
 
+def has_told_what_was_lost(done: Run) -> bool:
+    return bool(done.counts["Stream"]["told full"] and done.counts["Stream"]["missed"])
+
+
 async def test_slow_readers_are_told_what_they_have_lost() -> None:
     slow = replace(SLOW, history_size=10)
-    done = await run(slow)
-    print(done)
+    done = await run_until(has_told_what_was_lost, slow)
     assert not done.faults
-    assert done.counts["Stream"]["told full"]
-    assert done.counts["Stream"]["missed"]
+    assert has_told_what_was_lost(done)
 
 
 def test_the_same_seed_is_the_same_trouble() -> None:
@@ -99,7 +100,7 @@ BRIEF = Scenario(SEED, 2.0, 10, terms=0, stops=0, cuts=("reset", "delay"))
     ],
 )
 async def test_a_server_that_breaks_a_promise_is_found(flaw: str, sentence: str) -> None:
-    done = await run(replace(BRIEF, flaw=flaw))
+    done = await run_until(lambda done: done.faults, replace(BRIEF, flaw=flaw))
     assert any(sentence in fault for fault in done.faults)
 
 
@@ -112,5 +113,6 @@ class Losing(Stream):
 
 
 async def test_a_client_that_loses_a_message_is_found() -> None:
-    done = await run(replace(BRIEF, seconds=1.0, kills=0, cuts=()), [Losing])
+    brief = replace(BRIEF, seconds=1.0, kills=0, cuts=())
+    done = await run_until(lambda done: done.faults, brief, [Losing])
     assert any("a hole that was not told" in fault for fault in done.faults)
