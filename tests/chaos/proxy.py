@@ -147,6 +147,7 @@ class Proxy:
         self._server = server
         self._receive_buffer = receive_buffer
         self._links: list[_Link] = []
+        self._used = anyio.Event()  # set while there is one
 
     async def serve(self, *, task_status: TaskStatus[None]) -> None:
         """Carry connections until cancelled."""
@@ -164,10 +165,17 @@ class Proxy:
             return
         link = _Link(client, server)
         self._links.append(link)
+        self._used.set()
         try:
             await link.carry()
         finally:
             self._links.remove(link)
+            if not self._links:
+                self._used = anyio.Event()
+
+    async def until_used(self) -> None:
+        """Wait until there is a connection."""
+        await self._used.wait()
 
     async def suffer(self, kind: str, seconds: float = 0.0) -> None:
         """Let this happen to all connections that there are now.

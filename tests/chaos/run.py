@@ -1,6 +1,5 @@
 """One run: servers, an engine, clients, publishers and trouble, and what they wrote down."""
 
-import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,7 +72,7 @@ async def run(scenario: Scenario, kinds: Sequence[Make] | None = None) -> Run:
                 tasks.cancel_scope.cancel()
     finally:
         for each in lives:
-            await each.end(signal.SIGKILL)
+            await each.end()
         if engine is not None:
             await engine.end()
     done = Run(scenario, stage.story())
@@ -196,6 +195,7 @@ class _Stage:
         victim: Lives | AnyEngine | Proxy
         if what == "client":
             victim = self._clients[action.target].proxy
+            await victim.until_used()  # a cut of no connection tests nothing
         elif what == "server":
             victim = self._lives[int(number)]
         else:

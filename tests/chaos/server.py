@@ -16,6 +16,8 @@ from tests.servers import Server, ServerError
 
 __all__ = ["Lives"]
 
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
+
 GRACE = 3.0  # seconds after SIGTERM until a process is killed that waits for dead clients
 
 
@@ -55,6 +57,7 @@ class Lives:
         self.suffered: Counter[str] = Counter()
         self._scenario = scenario
         self._server: _Serve | None = None
+        self._began = anyio.Event()  # set while there is one
 
     async def begin(self) -> None:
         """Start a process, and wait until it answers."""
@@ -70,28 +73,40 @@ class Lives:
                 self.suffered["started in vain"] += 1
                 continue
             self._server, self.address.port = server, server.port
+            self._began.set()
             return
 
     async def suffer(self, kind: str, seconds: float = 0.0) -> None:
-        """Be killed, told to end, or stopped for so many seconds."""
-        if (server := self._server) is None:
-            return  # it is dead already
+        """Be killed, told to end, or stopped for so many seconds.
+
+        On a busy machine the next life takes its time to begin: it suffers then.
+        """
+        while self._server is None:
+            await self._began.wait()
         self.suffered[kind] += 1
         if kind == "stop":
+            server = self._server
             server.signal(signal.SIGSTOP)
             await anyio.sleep(seconds)
             server.signal(signal.SIGCONT)
             return
         # The next one does not wait for the one that is told to end.
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.end, signal.SIGTERM if kind == "term" else signal.SIGKILL)
+            tasks.start_soon(self._let_end, self._taken(), _SIGNALS[kind])
             await self.begin()
 
-    async def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End the present process, if there is one."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
+    async def end(self) -> None:
+        """Kill the present process, if there is one."""
+        if self._server is not None:
+            await self._let_end(self._taken(), signal.SIGKILL)
+
+    def _taken(self) -> _Serve:
+        """The present process, which is the present one no more."""
+        assert self._server is not None
+        server, self._server, self._began = self._server, None, anyio.Event()
+        return server
+
+    async def _let_end(self, server: _Serve, number: signal.Signals) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._end, server, number)
 
