@@ -25,6 +25,7 @@ from asgi_notify import (
     InMemoryChannelLayer,
     Message,
     WebsocketConsumer,
+    async_to_sync,
     handler_limiter,
 )
 from asgi_notify.asgi import DIRECT
@@ -76,6 +77,14 @@ class Passing(AsyncWebsocketConsumer):
 
     groups = ("all",)
     passes_on: ClassVar[Mapping[str, Render]] = {"note": itemgetter("text")}
+
+
+class SyncNoting(WebsocketConsumer):
+    """The same with plain functions; it joins as the documentation shows."""
+
+    def connect(self) -> None:
+        async_to_sync(self.channel_layer.group_add)("all", self.channel_name)
+        self.accept()
 
 
 class Crowd:
@@ -446,3 +455,92 @@ def test_what_an_idle_consumer_sleeps_in_has_no_dict_beside_its_slots() -> None:
         assert dict not in {type(held) for reader in readers for held in gc.get_referents(reader)}
 
     run(test)
+
+
+# Opening and closing.
+
+
+class CountingScopes:
+    """Counts the cancel scopes that asyncio tasks enter within a block."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        kind = type(anyio.CancelScope())
+        enter = kind.__enter__
+
+        def counted(scope: Any) -> Any:
+            self.count += 1
+            return enter(scope)
+
+        monkeypatch.setattr(kind, "__enter__", counted)
+
+
+@pytest.mark.parametrize(
+    ("app", "calls_to_open", "calls_to_close", "callbacks_to_open", "callbacks_to_close"),
+    [
+        # 312 and 226 calls; a cancel scope is 30 of them.
+        (Noting, 335, 245, 4, 7),
+        # 433 and 267.
+        (SyncNoting, 460, 290, 8, 9),
+    ],
+)
+def test_a_connection_takes_few_calls_callbacks_and_scopes(
+    app: type[Any],
+    calls_to_open: int,
+    calls_to_close: int,
+    callbacks_to_open: int,
+    callbacks_to_close: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ASGI_NOTIFY_SYNC_LANE", raising=False)
+
+    async def main() -> None:
+        layer = InMemoryChannelLayer()
+        await open_and_close(app.as_asgi(channel_layer=layer))  # the first time fills caches
+        scopes = CountingScopes(monkeypatch)
+        opened, closed = await open_and_close(app.as_asgi(channel_layer=layer))
+        assert opened[0] <= calls_to_open
+        assert opened[1] <= callbacks_to_open
+        assert closed[0] <= calls_to_close
+        assert closed[1] <= callbacks_to_close
+        # Of the task group, the reader and its task, the handlers; at the end the shield and
+        # the time limit, and what the task group looks around with.
+        assert scopes.count / MEMBERS <= 8
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        runner.run(main())
+
+
+async def open_and_close(app: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Calls and callbacks of the loop, for each connection, to open it and to close it."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, CountingLoop)
+    wires = [Bare() for _ in range(MEMBERS)]
+    before = loop.calls
+    with Calls() as calls:
+        lives = [asyncio.ensure_future(app(*wire.ends())) for wire in wires]
+        while not all(wire.is_open for wire in wires):  # noqa: ASYNC110  # an event is a call
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+    opened = calls.counts["call"] / MEMBERS, (loop.calls - before) / MEMBERS
+    before = loop.calls
+    with Calls() as calls:
+        for wire in wires:
+            wire.queue.put_nowait(left())
+        await asyncio.wait(lives)
+    return opened, (calls.counts["call"] / MEMBERS, (loop.calls - before) / MEMBERS)
+
+
+class Bare:
+    """A connection without anything around it."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Event] = asyncio.Queue()
+        self.queue.put_nowait(CONNECT)
+        self.is_open = False
+
+    def ends(self) -> tuple[Any, Any, Any]:
+        return {"type": "websocket", "path": "/", "headers": []}, self.queue.get, self.send
+
+    async def send(self, event: Event) -> None:
+        self.is_open = True

@@ -84,6 +84,7 @@ class Connection:
 
     __slots__ = (
         "_begun_at",
+        "_beside",
         "_broken",
         "_by_steps",
         "_closing_events",
@@ -147,6 +148,7 @@ class Connection:
         self.handling = anyio.CancelScope()
         self._reading = anyio.CancelScope()
         self._begun_at: float | None = None  # when the first event was handled
+        self._beside = 1  # tasks beside the one that handles: the reader, and the consumer's own
         # Where the two differ, a send is under way; where it waits, so does the client's reading.
         self.sends_begun = 0
         self.sends_ended = 0
@@ -218,7 +220,8 @@ class Connection:
                     await self._see_off(CLOSE_TIMEOUT)
                     await self._say_goodbye()
                 self._leave_groups()
-            self._tasks.cancel_scope.cancel()
+            if self._beside:  # else it would cost what two handlers do, and find nobody
+                self._tasks.cancel_scope.cancel()
         if self._broken is not None:
             raise self._broken
         is_ending = isinstance(error, StopConsumer | DenyConnection)
@@ -227,6 +230,7 @@ class Connection:
 
     def start_soon(self, func: Callable[..., Awaitable[None]], *args: object) -> None:
         """Start a task of the consumer's own; see `AsyncConsumer.start_soon`."""
+        self._beside += 1
         self._tasks.start_soon(self._run_task, func, args)
 
     async def _run_task(self, func: Callable[..., Awaitable[None]], args: Iterable[object]) -> None:
@@ -234,6 +238,8 @@ class Connection:
             await func(*args)
         except Exception as error:
             self.fail(error, f"the task {getattr(func, '__qualname__', func)}")
+        finally:
+            self._beside -= 1
 
     def fail(self, error: Exception, what: str) -> None:
         """End the connection for what something beside its handlers has raised.
@@ -290,6 +296,7 @@ class Connection:
                 await self.mailbox.put_event(event)
                 del event  # what it carries may be large, and the next may not come for days
                 if is_last:
+                    self._beside -= 1
                     return
 
     def _leave(self) -> None:
@@ -299,7 +306,8 @@ class Connection:
         self._is_left = True
         if self._left is not None:
             self._left.set()
-        self.handling.deadline = anyio.current_time() + self._grace
+        if self.current or self._parted is not None or not self.mailbox.is_empty:
+            self.handling.deadline = anyio.current_time() + self._grace
 
     def give_up(self, seconds: float) -> None:
         """End the connection, whose client has taken nothing for so long."""

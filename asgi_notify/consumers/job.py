@@ -66,8 +66,11 @@ class Job:
 
     # In the loop.
 
-    async def run(self) -> None:
+    async def run(self, forget: Callable[[], None]) -> None:
         """Have the handler run, and wait for its end, come what may.
+
+        Args:
+            forget: called at the end: a connection may have nothing to handle for days.
 
         Raises:
             BaseException: what the handler has raised.
@@ -105,6 +108,7 @@ class Job:
         finally:
             self._turn = None
             lane.finish()
+            forget()
         if self._native is not None:
             raise self._native
         if self._error is not None or self._failure is not None:
@@ -237,12 +241,12 @@ class LastJob(Job):
         super().__init__(lane, handler, send, anyio.CancelScope())
         self._time_limit = time_limit
 
-    async def run_in_time(self) -> bool:
+    async def run_in_time(self, forget: Callable[[], None]) -> bool:
         """Do as `run` does, and return whether the handler ended within its time."""
         self._timer = self.lane.loop.call_later(self._time_limit, self._look_at_time)
         try:
             with self.scope:
-                await self.run()
+                await self.run(forget)
         finally:
             self._timer.cancel()
         return not self.scope.cancelled_caught

@@ -41,7 +41,7 @@ class SyncConsumer(Consumer[None]):
     _limiter: anyio.CapacityLimiter | None = None  # the handlers' one where None
     _lane: Lane | None = None  # once it is known
     _last_lane: Lane | None = None  # the one for the disconnect event, when that has come
-    _job: Job | None = None  # of the handler that runs in the lane, or of the one before
+    _job: Job | None = None  # of the handler that runs in the lane
     _ahead: StateAhead | None = None  # when that one has sent something
 
     def wrap_receive(self, receive: Receive) -> Receive:
@@ -73,22 +73,23 @@ class SyncConsumer(Consumer[None]):
         await _in_own_task(partial(in_thread, limiter=self._limiter or handler_limiter()))
 
     def _run_in(self, lane: Lane, run: Callable[[], None]) -> Coroutine[Any, Any, None]:
-        self._ahead = None
         if type(self).dispatch is SyncConsumer.dispatch:
             self._job = Job(lane, run, self._connection.send, self._connection.handling)
-            return self._job.run()
+            return self._job.run(self._forget_job)
         return self._run_in_scope(lane, run)
 
     async def _run_in_scope(self, lane: Lane, run: Callable[[], None]) -> None:
         # Whoever calls `dispatch` may have scopes of its own around the call.
         with anyio.CancelScope() as scope:
             self._job = Job(lane, run, self._connection.send, scope)
-            await self._job.run()
+            await self._job.run(self._forget_job)
+
+    def _forget_job(self) -> None:
+        self._job = self._ahead = None
 
     async def _run_last(self, lane: Lane, run: Callable[[], None], message: Message) -> None:
-        self._ahead = None
         self._job = job = LastJob(lane, run, self._connection.send, self.disconnect_timeout)
-        if not await job.run_in_time():
+        if not await job.run_in_time(self._forget_job):
             self._log_cut_off(message)
 
     async def _handle_last(self, event: Message) -> None:

@@ -161,6 +161,11 @@ class Mailbox:
     def _unread(self) -> list[Entry]:
         return [e for e in self._waiting() if not (e.is_from_client or isinstance(e, _NO_MESSAGE))]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits in it."""
+        return self._next is None and self._items is None
+
     def _waiting(self) -> Sequence[Entry]:
         if self._items is not None:
             return self._items
