@@ -190,7 +190,8 @@ def failure_of(
         ending.__cause__ = error
         return ending
     task = asyncio.current_task()
-    # A task that waits for a thread is shielded, so that it is not told what its scope is.
+    # A task that waits for a thread is shielded: it was not cancelled itself, though a scope
+    # around it may have been. The effective deadline says so then.
     if task is None or task.cancelling() or anyio.current_effective_deadline() == -inf:
         raise error
     failure = RuntimeError("something that it awaited was cancelled")
@@ -267,10 +268,10 @@ def process_portal() -> BlockingPortal:
     with _portal_lock:
         if _portal is None:
             ready: Future[BlockingPortal] = Future()
-            # In an empty context, for the caller's may be that of another loop.
+            # In an empty context, since the caller's may be bound to another event loop.
             work = partial(Context().run, anyio.run, _serve, ready)
-            # Not anyio's context manager for this: in a forked child it would wait
-            # at the exit for the thread that the parent alone has.
+            # anyio has a context manager that starts such a loop. In a forked child it would
+            # wait, when the process exits, for a thread that only the parent has.
             thread = Thread(target=work, name="asgi_notify", daemon=True)
             thread.start()
             _portal = ready.result()
@@ -307,7 +308,7 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
 
 
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_handler_limiter")
-_disconnect_limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_farewell_limiter")
+_disconnect_limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_disconnect_limiter")
 
 
 def handler_limiter() -> anyio.CapacityLimiter:

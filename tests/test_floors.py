@@ -24,7 +24,7 @@ LONGER: Mapping[str, int] = {
     "layers.base": 440,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
     "consumers.lane": 330,
-    "consumers.stepping": 330,
+    "consumers.stepping": 350,
     "layers.hub": 340,
     "layers.link": 560,  # one group's way between an engine and its members
     "layers.mailbox": 540,

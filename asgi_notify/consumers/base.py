@@ -115,9 +115,19 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
         await self._renew()._live(scope, receive, send)
 
     def _renew(self) -> Self:
-        """A consumer like this one, with a state of its own."""
+        """A consumer like this one, with a state of its own.
+
+        A copy of the prototype would share what its ``__init__`` has made: all connections
+        would have the same list. So ``__init__`` runs again with the same arguments, and
+        only what somebody has set on the prototype since then is carried over::
+
+            prototype = Chat("red")    __init__ sets seen = []     noted: {"seen": [...]}
+            prototype.limit = 3        set later, so not noted
+            consumer = Chat("red")     __init__ sets another seen = []
+            consumer.limit = 3         carried over
+        """
         args, kwargs, made = self._made
-        # Without the note of _Prototypes, which would cost each connection a dict.
+        # Past _Prototypes, whose note nobody would read: it would cost each connection a dict.
         consumer: Self = type.__call__(type(self), *args, **kwargs)
         for name, value in vars(self).items():
             if name not in made or value is not made[name]:  # it was set on the prototype later

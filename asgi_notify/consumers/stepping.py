@@ -1,16 +1,26 @@
 """How an idle consumer is woken: by a turn of its own task or, on asyncio, by a step.
 
-Waking a task costs a future, a callback and a switch, more than most handlers
-cost. So where the event loop is asyncio's, the task of a consumer that waits
-for its mailbox sleeps on. One callback of the loop runs the handlers of all
-the consumers that have got something, each as if its own task ran it: in that
-task's context, and with that task as the current one, so that cancel scopes
-and timeouts are the task's. A handler that ends without having to wait is
-done. One that has to wait is given to its task, which goes on with it, and
-until it has ended nothing else is handled.
+To wake a task costs a future, a callback and a switch, which is more than most handlers cost.
+So where the event loop is asyncio's, the task of a consumer that waits for its mailbox sleeps
+on, and one callback of the loop makes a step for each consumer that has got something::
 
-Senders only put into mailboxes. So none is kept by a slow handler, none gets
-another's error, and a handler that sends never runs inside another handler.
+                  set(), called             step(), called
+                  by the mailbox            by the loop
+        asleep -----------------> due ---------------------> in a step
+          ^                                                    |    |
+          |            the mailbox is empty again              |    |  a handler has to wait,
+          '----------------------------------------------------'    |  or fails, or all is over
+                                                                    v
+                                    the task wakes, and goes on where the step has stopped
+
+A step runs the handlers as if the task itself did: in the task's context, and with that task
+as the current one, so that cancel scopes and timeouts are the task's. A handler that ends
+without having to wait is done. One that has to wait has been begun by then, so the task is
+given the coroutine together with what it awaits, and nothing else is handled until it has
+ended. A handler that waits for a `Turn`, which is over soon, is left to a later step instead.
+
+A sender only puts something into a mailbox. So no sender is kept by a slow handler or gets a
+handler's error, and a handler that sends never runs another handler inside of itself.
 
 Source: Python's documentation, asyncio, "Extending", section "Task lifetime
 support", for entering and leaving a task.
@@ -93,7 +103,9 @@ class _Steps:
         self.loop = asyncio.get_running_loop()
         self.waiting: deque[_Sleep] = deque()
         self.is_scheduled = False
-        self._context = Context()  # no sender's: each step enters its consumer's own
+        # An empty one, or else the steps would run in the context of whoever has sent first.
+        # Each step enters the context of its own consumer's task.
+        self._context = Context()
 
     def schedule(self) -> None:
         """Have the steps made in the next turn of the loop."""
@@ -105,7 +117,9 @@ class _Steps:
         try:
             for _ in range(min(len(waiting), STEPS)):
                 waiting.popleft().step()
-        finally:  # what a signal handler raises does not take the other consumers' steps away
+        finally:
+            # A signal handler may raise in the middle of a step. The consumers that still wait
+            # for theirs would never get one, were this not done then, too.
             self.is_scheduled = False
             if waiting:
                 self.schedule()
@@ -162,7 +176,8 @@ class _Sleep(asyncio.Future[None]):
         super().add_done_callback(fn, context=context)
 
     def done(self) -> bool:
-        # Who waits for all tasks to be blocked asks this, and one with a step to come is not.
+        # `anyio.wait_all_tasks_blocked` asks this of what each task awaits. A task that has a
+        # step to come is not blocked, though what it awaits has no result yet.
         return self.is_due or super().done()
 
     def set(self) -> None:
@@ -256,8 +271,9 @@ async def _sleep(source: HandlerSource, steps: _Steps) -> None:
 
 
 def _unmark(awaited: Any) -> Any:
-    # A future is marked from where it is awaited until a task has taken it, and
-    # so cannot be awaited by others meanwhile: that is longer here than elsewhere.
+    # A coroutine that awaits a future marks it, and the task that takes the future out of the
+    # coroutine takes the mark away. Here the task may come to that much later. Were the future
+    # still marked then, nobody else could await it meanwhile.
     if asyncio.isfuture(awaited):
         awaited._asyncio_future_blocking = False
     return awaited

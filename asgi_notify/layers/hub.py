@@ -1,4 +1,13 @@
-"""The channels and groups of this process: where a group message meets its members."""
+"""The channels and groups of this process: where a group message meets its members.
+
+Two tables say the same thing from both ends, and change in the same step::
+
+    _groups:     "user_42" --> {mailbox, mailbox}     whom a message to the group reaches
+    mailbox.groups         --> {"user_42", "news"}    what a consumer leaves when it ends
+
+All of it belongs to the one event loop that the consumers live in, and nothing here waits.
+So there is no lock, and whoever awaits between two calls must look again at what it saw.
+"""
 
 import secrets
 import sys
@@ -24,7 +33,8 @@ _FLUSHED = "the layer was flushed; come back"
 
 _CONSUMER = "c"  # after the "!" in the name of a consumer's channel
 
-# These at a third of their cost.
+# The class of a named tuple makes its objects in a function written in Python. These two, of
+# which each message needs one, are made without it, at a third of the cost.
 _entry = partial(tuple.__new__, Entry)
 _sent = partial(tuple.__new__, Sent)
 
@@ -54,8 +64,8 @@ class Watcher(Protocol):
 class Hub:
     """Mailboxes by channel, and which of them are in which group.
 
-    Nothing here waits, so nothing is ever half done: each method is one step
-    of the event loop. A send touches the mailboxes of its own group alone.
+    Nothing here waits, so nothing is ever half done: each method is one step of the event
+    loop. A send touches the mailboxes of its own group and no others, however many there are.
 
     Args:
         get_capacity: how many messages may wait in the mailbox of a channel.
