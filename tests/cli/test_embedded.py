@@ -535,6 +535,20 @@ def test_one_worker_ends_its_engine_too_and_then_as_ever(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_what_a_folder_keeps_outlives_the_server(tmp_path: Path) -> None:
+    url = f"embedded://{tmp_path}/data?history=user_*"
+    answers = []
+    for _ in range(2):
+        with Workers("--layer", url, folder=tmp_path) as server:
+            body = {"data": "once", "idempotency_key": "the-same"}
+            answer = httpx.post(server.http + ROOM, json=body, timeout=WAIT, trust_env=False)
+            answers.append((answer.status_code, answer.json()))
+            server.stop()
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 202
+
+
 @linux
 @pytest.mark.slow
 def test_workers_and_engine_end_when_the_main_process_is_killed(

@@ -125,3 +125,25 @@ def test_consumers_that_are_gone_are_members_no_more(redis: ValkeyServer) -> Non
             with ExitStack() as stack:  # others come, and Python looks for what is held in circles
                 join(stack, server, "/sync/other/")
             time.sleep(0.05)
+
+
+def test_consumers_stay_while_the_server_is_away_and_hear_of_what_comes_then(
+    redis: ValkeyServer,
+) -> None:
+    url = f"{redis.url}?timeout=3&probe_interval=0.2"
+    env = layers("asgi_notify.django_channels.ChannelLayer", url=url)
+    with Server("daphne", APP, env=env) as server, ExitStack() as stack:
+        members = [join(stack, server, path)[0] for path in ("/async/a/", "/sync/a/")]
+        redis.kill()
+        answer = httpx.get(f"{server.http}/publish/a/?text=lost", trust_env=False, timeout=WAIT)
+        assert answer.status_code == 500  # the view's own error: LayerUnavailable
+        redis.start()
+        until = time.monotonic() + WAIT
+        while True:
+            answer = httpx.get(f"{server.http}/publish/a/?text=on", trust_env=False, timeout=WAIT)
+            if answer.status_code == 200:
+                break
+            assert time.monotonic() < until, "it does not come back"
+        for each in members:  # the first may have come before they were subscribed again
+            httpx.get(f"{server.http}/publish/a/?text=on", trust_env=False, timeout=WAIT)
+            assert take(each)["text"] == "on"
