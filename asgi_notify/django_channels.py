@@ -86,6 +86,7 @@ class ChannelLayer(ValkeyChannelLayer):
     ) -> None:
         super().__init__(url, **{**self.options_of(url), **options})
         self._home: asyncio.AbstractEventLoop | None = None
+        self._lasting: asyncio.AbstractEventLoop | None = None  # that of the process
 
     async def send(self, channel: str, message: Message) -> None:
         try:
@@ -136,6 +137,9 @@ class ChannelLayer(ValkeyChannelLayer):
 
     async def _there(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         await self._find_home()
+        if self._home is not None and self._home is self._lasting and _is_passing():
+            # It ends with the process alone, so nothing has to watch it: that halves the CPU.
+            return await _ask(self._home, func, *args, **kwargs)
         return await super()._there(func, *args, **kwargs)
 
     async def _receive(self, channel: str) -> Message:
@@ -148,14 +152,28 @@ class ChannelLayer(ValkeyChannelLayer):
             return await super()._receive(channel)
         # Not in a thread, as other calls are: one that waits for a message must be cancelled.
         assert self._home is not None
-        waiting = asyncio.run_coroutine_threadsafe(super()._receive(channel), self._home)
-        return await asyncio.wrap_future(waiting)
+        return await _ask(self._home, super()._receive, channel)
 
     async def _find_home(self) -> None:
         """Have a loop that stays, where there is none and the running one passes."""
         home = self._loop_ref
         if (home is None or home.is_over) and _is_passing():
             await asyncio.wrap_future(process_portal().start_task_soon(self.open))
+            self._lasting = self._home
+
+
+async def _ask(
+    loop: asyncio.AbstractEventLoop,
+    func: Callable[P, Awaitable[T]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Run an async function in another loop, and wait for it in this one."""
+
+    async def call() -> T:
+        return await func(*args, **kwargs)
+
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
 
 
 def _is_passing() -> bool:
