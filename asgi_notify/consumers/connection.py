@@ -9,6 +9,16 @@ noticed while a handler runs::
     layer -----------------+
 
 What was said and may be said is in `ConnectionState`; what is here waits, sends and ends.
+
+Many things end a connection: the client leaves, a handler fails or closes it, the mailbox is
+closed, the server cancels its task. What follows is always the same, in this order:
+
+1. What is being handled ends, or is cancelled: at once, or `grace` seconds after the client
+   has left or was sent a close.
+2. The client is sent why, unless it has left or was sent a close already.
+3. A last event that another task is just sending is waited for.
+4. The disconnect event is handled, once, shielded from cancellation.
+5. The channel leaves its groups, and the consumer's own tasks are cancelled.
 """
 
 import logging
@@ -95,9 +105,9 @@ class Connection:
         "_has_failed",
         "_is_left",
         "_join",
+        "_last_send",
         "_leave_groups",
         "_left",
-        "_parted",
         "_reading",
         "_send",
         "_send_timeout",
@@ -155,7 +165,7 @@ class Connection:
         # Why and how it ends:
         self._is_left = False  # by the client
         self._left: anyio.Event | None = None  # made by who waits for it: it takes 800 bytes
-        self._parted: anyio.Event | None = None  # made with the last event, set when it was sent
+        self._last_send: anyio.Event | None = None  # made with the last event, set when it was sent
         self._broken: Exception | None = None  # what the server's own receive raised
         self._error: Exception | None = None  # what has ended the connection
         self._has_failed = False  # a handler has, and the log says so
@@ -217,8 +227,8 @@ class Connection:
                 if watchdog is not None:
                     watchdog.leave(self)
                 with anyio.CancelScope(shield=True):
-                    await self._see_off(CLOSE_TIMEOUT)
-                    await self._say_goodbye()
+                    await self._wait_for_last_send(CLOSE_TIMEOUT)
+                    await self._handle_disconnect()
                 self._leave_groups()
             if self._beside:  # else it would cost what two handlers do, and find nobody
                 self._tasks.cancel_scope.cancel()
@@ -266,7 +276,7 @@ class Connection:
         if not self.state.protocol.has_answers:
             raise error
         self.fail(error, what)
-        await self._tell(error)
+        await self._send_closing(error)
 
     def close(self, error: NotifyError) -> None:
         """End the connection, from anywhere in its event loop, for a reason told to its client.
@@ -306,7 +316,7 @@ class Connection:
         self._is_left = True
         if self._left is not None:
             self._left.set()
-        if self.current or self._parted is not None or not self.mailbox.is_empty:
+        if self.current or self._last_send is not None or not self.mailbox.is_empty:
             self.handling.deadline = anyio.current_time() + self._grace
 
     def give_up(self, seconds: float) -> None:
@@ -322,25 +332,26 @@ class Connection:
             with self.handling:
                 error = await self._handle_all()
             self._log_cancelled()
-            await self._tell(error := error or self._error or self.mailbox.error)
+            await self._send_closing(error := error or self._error or self.mailbox.error)
             return error
         except anyio.get_cancelled_exc_class():
             # Whoever runs the application cancels it to shut down; the client comes back.
             if self.is_answered:
                 with anyio.CancelScope(shield=True):
-                    await self._tell(LayerClosed("the server is shutting down"))
+                    await self._send_closing(LayerClosed("the server is shutting down"))
             raise
 
     async def _handle_all(self) -> Exception | None:
         """Handle what comes until the connection is over; return the error that ended it."""
-        # Messages of a group joined now line up behind the event that has come.
+        # The groups are joined only when the connect event waits in the mailbox. Joined earlier,
+        # a message of theirs could stand before it, and be handled before there is a connection.
         await self.mailbox.wait()
         self.current = "joining the groups"
         await self.follow(self._join)
         if not self.is_over:
             await handle_each(self, by_steps=self._by_steps)
         if self.scope["type"] != "websocket":
-            await self._see_off(inf)  # a body may be large, and its client slow
+            await self._wait_for_last_send(inf)  # a body may be large, and its client slow
         return self._error or self.mailbox.error
 
     def begin(self, entry: Entry) -> Coroutine[Any, Any, None] | None:
@@ -382,8 +393,8 @@ class Connection:
         self._log_failure(error)
         return error
 
-    async def _tell(self, error: Exception | None) -> None:
-        """Tell the client why its connection ends, where it can still be told."""
+    async def _send_closing(self, error: Exception | None) -> None:
+        """Send the client why its connection ends, where it can still be sent anything."""
         if error is None or self.is_closed:
             return
         with anyio.move_on_after(CLOSE_TIMEOUT):
@@ -396,13 +407,13 @@ class Connection:
                         self._log_failure(failure)
                     return
 
-    async def _see_off(self, seconds: float) -> None:
+    async def _wait_for_last_send(self, seconds: float) -> None:
         """Wait for the last event, which a task of the consumer's own may just be sending."""
-        if self._parted is not None:
+        if self._last_send is not None:
             with anyio.move_on_after(seconds):
-                await self._parted.wait()
+                await self._last_send.wait()
 
-    async def _say_goodbye(self) -> None:
+    async def _handle_disconnect(self) -> None:
         """Handle the disconnect event, once, if there was a connection at all."""
         self.state.close()
         self.mailbox.direct = None
@@ -486,7 +497,7 @@ class Connection:
     async def _send_last(self, event: Event) -> None:
         """Send what ends the connection, and have no more handled, also where nothing is now."""
         self.is_over = True
-        self._parted = anyio.Event()
+        self._last_send = anyio.Event()
         self.mailbox.wake()
         try:
             if event["type"] == "websocket.close":
@@ -494,7 +505,7 @@ class Connection:
             else:
                 await self._pass_on(event)
         finally:
-            self._parted.set()
+            self._last_send.set()
 
     async def _send_close(self, event: Event) -> None:
         # Some servers hold the close frame back while they are asked for an event.
@@ -526,7 +537,8 @@ class Connection:
             # Some servers refuse to send the codes that RFC 6455 7.4.1 has named.
             await self._pass_on({**event, "code": code + 3000})
             return
-        # Some servers tell in errors of their own what others tell in an OSError.
+        # Where the client has left, some servers raise errors of their own instead of an
+        # OSError. So wait a moment for the disconnect event, which says whether it was that.
         if not self._is_left:
             self._left = self._left or anyio.Event()
             with anyio.move_on_after(NOTICE_TIMEOUT):

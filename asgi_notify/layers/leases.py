@@ -1,7 +1,7 @@
 """Who of this process is present in a group, as all processes know of it.
 
 The engine knows who is present, each for the time of a lease. A process renews the leases
-of its own channels, so that those of a process that died run out. Which process tells that
+of its own channels, so that those of a process that died run out. Which process announces that
 a member has left does not matter: the engine hands each departure to one of them.
 """
 
@@ -31,7 +31,7 @@ class Leases:
     Args:
         hub: who is in which group here.
         engine: where presence is kept.
-        tell: sends a message ``{"type": "presence.join" or "presence.leave", ...}`` to those
+        announce: sends a message ``{"type": "presence.join" or "presence.leave", ...}`` to those
             who follow a group.
         encode: makes bytes of what a channel says of itself.
         decode: makes that of bytes; None where they cannot be read.
@@ -44,7 +44,7 @@ class Leases:
         self,
         hub: Hub,
         engine: Engine,
-        tell: Callable[[str, Mapping[str, Any]], Awaitable[object]],
+        announce: Callable[[str, Mapping[str, Any]], Awaitable[object]],
         encode: Callable[[Mapping[str, Any]], bytes],
         decode: Callable[[bytes], Info],
         clock: Callable[[], float],
@@ -53,7 +53,7 @@ class Leases:
     ) -> None:
         self._hub = hub
         self._engine = engine
-        self._tell = tell
+        self._announce = announce
         self._encode = encode
         self._decode = decode
         self._clock = clock
@@ -61,7 +61,9 @@ class Leases:
         self._seconds = lease
         self._leases: dict[tuple[str, str], Lease] = {}
         self._left: deque[tuple[str, str, float]] = deque()
-        self._leaving: dict[str, float] = {}  # until when members of a group may be to be told
+        self._leaving: dict[
+            str, float
+        ] = {}  # until when leaves of a group may have to be announced
         self._followed: set[str] = set()
         self._work = anyio.Event()
 
@@ -83,7 +85,7 @@ class Leases:
         if not self._hub.has_member(group, channel):
             self.left(group, channel)  # while it was entered
         if is_new:
-            await self._tell_of(JOIN, group, who, lease.info)
+            await self._announce_of(JOIN, group, who, lease.info)
 
     def left(self, group: str, channel: str) -> None:
         """Note that a channel has left a group, if it was present there; never waits."""
@@ -96,7 +98,7 @@ class Leases:
         self._followed.add(group)
 
     async def settle(self, *groups: str) -> None:
-        """Have the engine know of all who left here, and tell of the members that are gone.
+        """Have the engine know of all who left here, and announce the members that are gone.
 
         That is of those of the groups given, of the groups that a channel of this process
         left not long ago, and of those that are followed here.
@@ -107,7 +109,7 @@ class Leases:
         await self._report_left()
         now = self._clock()
         over = [group for group, until in self._leaving.items() if until <= now]
-        await self._tell_gone({*groups, *self._leaving, *self._still_followed()})
+        await self._announce_gone({*groups, *self._leaving, *self._still_followed()})
         for group in over:
             if self._leaving.get(group, inf) <= now:
                 del self._leaving[group]
@@ -129,10 +131,10 @@ class Leases:
         }
         return self._followed
 
-    async def _tell_gone(self, groups: Collection[str]) -> None:
+    async def _announce_gone(self, groups: Collection[str]) -> None:
         if groups:
             for group, member, info in await self._engine.gone(groups, self._grace):
-                await self._tell_of(LEAVE, group, member, info)
+                await self._announce_of(LEAVE, group, member, info)
 
     async def present(self, group: str) -> dict[str, Info]:
         """The channels that are present in a group, with what they say of themselves."""
@@ -141,7 +143,7 @@ class Leases:
         }
 
     def clear(self) -> None:
-        """Forget who is present here, and tell nothing of it."""
+        """Forget who is present here, and announce nothing of it."""
         self._leases.clear()
         self._left.clear()
         self._leaving.clear()
@@ -158,11 +160,11 @@ class Leases:
                     if (lease.group, lease.channel) in self._leases
                 ]
                 await self._try(self._engine.renew, there, self._seconds)
-                # Those of a process that died are told of by one that is in the same group.
-                await self._try(self._tell_gone, {lease.group for lease in there})
+                # Those of a process that died are announced by one that is in the same group.
+                await self._try(self._announce_gone, {lease.group for lease in there})
 
     async def sweep(self) -> None:
-        """A task: tell of those who are gone, now and then, and soon after somebody left."""
+        """A task: announce those who are gone, now and then, and soon after somebody left."""
         while True:
             with anyio.move_on_after(SWEEP):
                 await self._work.wait()
@@ -171,9 +173,9 @@ class Leases:
                 await anyio.sleep(min(self._grace, SWEEP))
             await self._try(self.settle)
 
-    async def _tell_of(self, kind: str, group: str, member: str, info: bytes | None) -> None:
+    async def _announce_of(self, kind: str, group: str, member: str, info: bytes | None) -> None:
         said = self._said(info)
-        await self._tell(group, {"type": kind, "group": group, "member": member, "info": said})
+        await self._announce(group, {"type": kind, "group": group, "member": member, "info": said})
 
     def _said(self, info: bytes | None) -> Info:
         return None if info is None else self._decode(info)
@@ -182,4 +184,4 @@ class Leases:
         try:
             await func(*args)
         except LayerUnavailable:
-            return  # what is not renewed runs out, and what is not told yet is told later
+            return  # what is not renewed runs out, and what is not announced yet is announced later

@@ -161,11 +161,11 @@ class InMemoryChannelLayer(LocalChannelLayer):
         return await self._run(self._presence_events.presence.members, group)
 
     async def _presence_count(self, group: str) -> int:
-        await self._let_catch_up(await self._run(self._presence_events.tell))
+        await self._let_catch_up(await self._run(self._presence_events.announce))
         return await self._run(self._presence_events.presence.count, group)
 
     async def _presence_follow(self, group: str, channel: str) -> None:
-        await self._let_catch_up(await self._run(self._presence_events.tell))
+        await self._let_catch_up(await self._run(self._presence_events.announce))
         await self._run(self._presence_events.follow, group, channel)
 
     async def _presence_unfollow(self, group: str, channel: str) -> None:

@@ -64,11 +64,11 @@ class Presence:
     """The channels in each group with their info, and the members that they belong to.
 
     A member is whoever stands behind one or more channels, such as a user with
-    several tabs. What is told of members:
+    several tabs. What is announced of members:
 
     - A join for its first channel, at once; a leave ``grace`` seconds after its
       last one left, as soon as `due` is called. A channel of the same member
-      that joins before the leave was told undoes it: neither is told.
+      that joins before the leave was announced undoes it: neither is announced.
     - The joins of a member minus its leaves are 1 while it is counted, else 0.
       So who knows a group's `count`, and follows its joins and leaves, always
       knows its count.
@@ -94,7 +94,7 @@ class Presence:
     def join(
         self, group: str, channel: str, member: str | None = None, info: Info = None
     ) -> Arrival | None:
-        """Put a channel into a group, and return what there is to tell of it.
+        """Put a channel into a group, and return what there is to announce of it.
 
         A channel that is in the group already has its info replaced. If it
         belonged to another member, that one loses it.
@@ -133,7 +133,7 @@ class Presence:
             self._leaving[group, gone.member] = due, gone.info
 
     def due(self, limit: float = inf) -> list[Departure]:
-        """The leaves that are to be told now, in the order in which they came about.
+        """The leaves that are to be announced now, in the order in which they came about.
 
         Args:
             limit: at most so many, the first of them.
@@ -151,7 +151,7 @@ class Presence:
 
     @property
     def next_due(self) -> float | None:
-        """When `due` will have something to tell, on the clock; None while nobody leaves."""
+        """When `due` will have something to announce, on the clock; None while nobody leaves."""
         return next((at for at, _ in self._leaving.values()), None)
 
     def members(self, group: str) -> dict[str, Info]:
@@ -162,12 +162,12 @@ class Presence:
         )
 
     def count(self, group: str) -> int:
-        """How many members a group has, those included whose leave is not told yet."""
+        """How many members a group has, those included whose leave is not announced yet."""
         there = self._groups.get(group)
         return 0 if there is None else len(there.members)
 
     def clear(self) -> None:
-        """Forget all groups, and tell nothing of it."""
+        """Forget all groups, and announce nothing of it."""
         self._groups.clear()
         self._leaving.clear()
 

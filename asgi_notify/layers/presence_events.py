@@ -11,7 +11,7 @@ from .presence import Arrival, Departure, Info, Presence
 
 __all__ = ["PresenceEvents"]
 
-AT_ONCE = 1000  # leaves told in one go; then the loop serves others
+AT_ONCE = 1000  # leaves announced in one go; then the loop serves others
 
 
 class PresenceEvents:
@@ -40,19 +40,21 @@ class PresenceEvents:
         self._hub = hub
         self._clock = clock
         self._has_loop = has_loop
-        self._alarm: Alarm | None = None  # for the next leave that is to be told
+        self._alarm: Alarm | None = None  # for the next leave that is to be announced
 
     def join(self, group: str, channel: str, member: str | None, info: Info) -> Lagging:
         """Count a channel of a group as present."""
-        lagging = self.tell()
+        lagging = self.announce()
         if not self._hub.has_member(group, channel):
             return lagging  # its consumer has left
         arrival = self.presence.join(group, channel, member, info)
-        return lagging if arrival is None else [*lagging, *self._tell(arrival)]
+        return lagging if arrival is None else [*lagging, *self._announce(arrival)]
 
-    def tell(self, limit: float = inf) -> Lagging:
-        """Tell of the members that left for good, at most so many."""
-        lagging: list[Lagging] = [self._tell(departure) for departure in self.presence.due(limit)]
+    def announce(self, limit: float = inf) -> Lagging:
+        """Announce the members that left for good, at most so many."""
+        lagging: list[Lagging] = [
+            self._announce(departure) for departure in self.presence.due(limit)
+        ]
         return [mailbox for some in lagging for mailbox in some]
 
     def follow(self, group: str, channel: str) -> None:
@@ -70,19 +72,19 @@ class PresenceEvents:
         """Nothing follows from it here."""
 
     def member_left(self, group: str, channel: str) -> None:
-        """Count a channel as gone that has left a group, and see to it that it is told."""
+        """Count a channel as gone that has left a group, and see to it that this is announced."""
         self.presence.leave(group, channel)
         self.watch()
 
     def clear(self) -> None:
-        """Forget who is present, and tell nothing of it."""
+        """Forget who is present, and announce nothing of it."""
         self.presence.clear()
         self.rest()
 
     def watch(self) -> None:
-        """See to it that the next leave is told in time.
+        """See to it that the next leave is announced in time.
 
-        Without a loop it is told when the presence is asked for next.
+        Without a loop it is announced when the presence is asked for next.
         """
         due = self.presence.next_due
         if due is not None and self._alarm is None and self._has_loop():
@@ -96,19 +98,19 @@ class PresenceEvents:
             self._alarm = None
 
     def _ring(self) -> None:
-        """Tell what is due, and let the followers read, so that many leaves lose none."""
+        """Announce what is due, and let the followers read, so that many leaves lose none."""
         if self._alarm is None:
             return  # it was cancelled while it rang
         for _ in range(AT_ONCE):
             due = self.presence.next_due
-            if due is None or due > self._clock() or self.tell(1):
+            if due is None or due > self._clock() or self.announce(1):
                 break
         if (due := self.presence.next_due) is None:
             self._alarm = None
         else:
             self._alarm.set(max(0.0, due - self._clock()))
 
-    def _tell(self, event: Arrival | Departure) -> Lagging:
+    def _announce(self, event: Arrival | Departure) -> Lagging:
         kind = JOIN if isinstance(event, Arrival) else LEAVE
         message = {"type": kind, **event._asdict()}
         return self._hub.deliver(followers_of(event.group), stamped(message, event.group))[1]
