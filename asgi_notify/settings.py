@@ -34,6 +34,8 @@ class Settings:
             other, where the event loop allows it (``ASGI_NOTIFY_SYNC_LANE``, 1 or 0).
         direct: whether messages that are only passed on are sent at once, where the server
             allows it (``ASGI_NOTIFY_DIRECT``, 1 or 0).
+        gc_tuning: whether ``asgi-notify serve`` has the garbage collector look less often
+            (``ASGI_NOTIFY_GC_TUNING``, 1 or 0).
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
     """
 
@@ -47,6 +49,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     gathering: bool = True
     direct: bool = True
+    gc_tuning: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -66,6 +69,7 @@ class Settings:
             gathering=_switch(environ, "ASGI_NOTIFY_GATHERING", cls.gathering),
             sync_lane=_switch(environ, "ASGI_NOTIFY_SYNC_LANE", cls.sync_lane),
             direct=_switch(environ, "ASGI_NOTIFY_DIRECT", cls.direct),
+            gc_tuning=_switch(environ, "ASGI_NOTIFY_GC_TUNING", cls.gc_tuning),
         )
 
     @classmethod

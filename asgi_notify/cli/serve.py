@@ -20,6 +20,7 @@ from ..routing.base import as_app
 from ..settings import Settings
 from ..types import ASGIApp
 from ..with_worker import WithWorker
+from .collecting import CollectsLess
 from .draining import DrainsOnSignal
 from .embedding import SCHEME, embedded_layer, ended_by_sigterm
 from .listening import check_address, check_certificate, check_socket
@@ -203,7 +204,8 @@ def make_served() -> ASGIApp:
     """
     name, channels = os.environ[_APP], os.environ[_CHANNELS]
     app = as_app(load_app(name), name)
-    return DrainsOnSignal(WithWorker(app, channels.split(",")) if channels else app)
+    app = WithWorker(app, channels.split(",")) if channels else app
+    return DrainsOnSignal(CollectsLess(app) if Settings.of_process().gc_tuning else app)
 
 
 def _check(settings: Settings) -> None:

@@ -27,6 +27,7 @@ from websockets.typing import Origin
 from asgi_notify.app import application
 from asgi_notify.cli.serve import UVICORN, make_served
 from asgi_notify.layers import registry
+from asgi_notify.routing.base import unwrap
 from asgi_notify.settings import Settings
 from asgi_notify.uvicorn import HttpProtocol, WebSocketProtocol
 from tests.cli.conftest import Run
@@ -142,7 +143,7 @@ def test_without_options_it_serves_this_machine_on_port_8000(
 ) -> None:
     assert run(*args).exit_code == 0
     assert served["app"] == "asgi_notify.cli.serve:make_served"
-    assert make_served().inner is application  # type: ignore[attr-defined]  # of the wrapper
+    assert application in unwrap(make_served())
     assert (served["host"], served["port"], served["workers"]) == ("127.0.0.1", 8000, 1)
     assert served["log_level"] == "info"
     assert served["ws_max_size"] == 64 * 1024
