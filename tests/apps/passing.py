@@ -1,0 +1,102 @@
+"""Passes messages on and handles others, and publishes what a test asks for, in one go.
+
+``POST /`` takes a list of ``[group, type, text]`` and answers how many texts the server has
+taken directly so far.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import ClassVar
+
+import anyio
+
+from asgi_notify import (
+    AsyncHttpConsumer,
+    AsyncWebsocketConsumer,
+    InMemoryChannelLayer,
+    Message,
+    NotificationConsumer,
+    ProtocolTypeRouter,
+    URLRouter,
+    WebsocketConsumer,
+    path,
+)
+from asgi_notify.asgi import DIRECT
+from asgi_notify.consumers.passing import Render
+from asgi_notify.types import Receive, Scope, Send
+
+layer = InMemoryChannelLayer(capacity=100_000)
+taken = 0
+
+
+def as_text(message: Message) -> str:
+    return str(message["text"])
+
+
+class Fan(AsyncWebsocketConsumer):
+    groups = ("all",)
+    passes_on: ClassVar[Mapping[str, Render]] = {"pass.on": as_text}
+
+    async def handle_it(self, message: Message) -> None:
+        await self.send(text_data=f"handled {message['text']}")
+
+    async def handle_slowly(self, message: Message) -> None:
+        await anyio.sleep(0.002)
+        await self.send(text_data=f"handled {message['text']}")
+
+
+class Threaded(WebsocketConsumer):
+    groups = ("all",)
+    passes_on: ClassVar[Mapping[str, Render]] = {"pass.on": as_text}
+
+    def handle_it(self, message: Message) -> None:
+        self.send(text_data=f"handled {message['text']}")
+
+    handle_slowly = handle_it
+
+
+class Notified(NotificationConsumer):
+    """Is sent the same, in its own words."""
+
+    groups = ("all",)
+
+    async def pass_on(self, message: Message) -> None:
+        await self.send(text_data=message["text"])
+
+    handle_it = Fan.handle_it
+    handle_slowly = Fan.handle_slowly
+
+
+class Publishes(AsyncHttpConsumer):
+    async def handle(self, body: bytes) -> None:
+        for group, kind, text in json.loads(body or b"[]"):  # of a probe, nothing
+            await layer.group_send(group, {"type": kind, "text": text, "data": text})
+        await self.send_response(200, str(taken).encode())
+
+
+consumers = URLRouter(
+    [
+        path("fan/", Fan.as_asgi(channel_layer=layer)),
+        path("threaded/", Threaded.as_asgi(channel_layer=layer)),
+        path("notified/<int:room_name>/", Notified.as_asgi(channel_layer=layer)),
+    ]
+)
+
+
+async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+    """Count what is taken directly, in front of the consumers."""
+    offer = scope["extensions"].get(DIRECT)
+    if offer is not None:
+        send_text = offer["send_text"]
+
+        def count(text: str) -> bool:
+            global taken
+            is_taken: bool = send_text(text)
+            taken += is_taken
+            return is_taken
+
+        scope = {**scope, "extensions": {DIRECT: {**offer, "send_text": count}}}
+    await consumers(scope, receive, send)
+
+
+app = ProtocolTypeRouter({"websocket": counted, "http": Publishes.as_asgi()})
