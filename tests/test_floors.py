@@ -26,7 +26,7 @@ LONGER: Mapping[str, int] = {
     "consumers.lane": 330,
     "consumers.stepping": 350,
     "layers.hub": 340,
-    "layers.link": 560,  # one group's way between an engine and its members
+    "layers.link": 590,  # one group's way between an engine and its members
     "layers.mailbox": 540,
     "layers.shared": 520,  # one method for each of the contract's
     "sync": 400,

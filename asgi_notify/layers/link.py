@@ -17,8 +17,7 @@ of whoever calls.
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -45,7 +44,7 @@ __all__ = ["UNREADABLE", "Link", "LinkOptions", "State"]
 
 logger = logging.getLogger("asgi_notify.layers")
 
-BATCH = 512  # topics in one call of the engine
+BATCH = 4096  # topics in one call of the engine
 MAX_INBOX = 10_000  # messages that wait for late readers; more are read from the histories
 ATTEMPTS = 5  # readings of a history for one join, each because the group went on meanwhile
 
@@ -89,8 +88,10 @@ class State(NamedTuple):
 class _Followed:
     """One topic that this process follows."""
 
+    ready: anyio.Event
+    """Set when it is subscribed to, or cannot be; shared by all that are asked for together."""
     stream: GroupStream = field(default_factory=GroupStream)
-    ready: anyio.Event = field(default_factory=anyio.Event)
+    is_subscribed: bool = False
     joining: int = 0
     error: LayerUnavailable | None = None
     release_at: float = inf
@@ -135,7 +136,9 @@ class Link:
         self._starting: deque[Callable[[], Awaitable[object]]] = deque()
         self._started = anyio.Event()
         self._followed: dict[str, _Followed] = {}
-        self._wanted: deque[str] = deque()  # to be subscribed to
+        self._wanted: list[str] = []  # to be subscribed to
+        self._ready = anyio.Event()  # set when these are
+        self._is_serving = False  # whether `_serve` is at work
         self._behind: set[str] = set()  # whose histories are to be read
         self._idle: set[str] = set()  # without members
         self._inbox: deque[tuple[str, FrozenMessage]] = deque()
@@ -245,7 +248,10 @@ class Link:
         Raises:
             LayerUnavailable: the engine is away.
         """
-        async with self._following(group) as followed:
+        followed = self._follow(group)
+        try:
+            if not followed.is_subscribed:
+                await self._until_subscribed(group, followed)
             keep = self._keeps(group)
             if since is None or keep is None:
                 owed = self._hub.owed(group, channel)
@@ -259,6 +265,10 @@ class Link:
             if not is_there:
                 return Joined(position, False, 0)
             return joined(since, owed, Replay(missed or [], missed is not None, position))
+        finally:
+            followed.joining -= 1
+            if not followed.joining and not self._hub.has_members(group):
+                self.group_ends(group)
 
     async def _replay(
         self, group: str, channel: str, stream: GroupStream, keep: History, since: Position
@@ -299,31 +309,33 @@ class Link:
             await self._fill(group)
         return None
 
-    @asynccontextmanager
-    async def _following(self, group: str) -> AsyncIterator[_Followed]:
-        """Follow a group at least until the block ends; what comes in it comes from now on."""
+    def _follow(self, group: str) -> _Followed:
+        """Follow a group at least until `_Followed.joining` is counted down again."""
         followed = self._followed.get(group)
         if followed is None:
-            followed = self._followed[group] = _Followed()
+            followed = self._followed[group] = _Followed(self._ready)
             self._wanted.append(group)
             self._work.set()
         followed.joining += 1
-        try:
-            if not followed.ready.is_set():
-                with anyio.move_on_after(self._options.timeout):
-                    await followed.ready.wait()
-            if followed.error is not None:
-                raise LayerUnavailable(str(followed.error)) from followed.error
-            if not followed.ready.is_set():
-                raise LayerUnavailable(
-                    f"{group} could not be joined within {self._options.timeout:g} s, "
-                    "since what carries messages between processes does not answer"
-                )
-            yield followed
-        finally:
-            followed.joining -= 1
-            if not followed.joining and not self._hub.has_members(group):
-                self.group_ends(group)
+        return followed
+
+    async def _until_subscribed(self, group: str, followed: _Followed) -> None:
+        if self._is_serving:
+            # What is under way may take its time, and this one's turn comes after it.
+            with anyio.move_on_after(self._options.timeout):
+                await followed.ready.wait()
+        else:  # `_subscribe` begins at once and keeps the time: one timer for all who join now
+            await followed.ready.wait()
+        if followed.error is not None:
+            raise LayerUnavailable(str(followed.error)) from followed.error
+        if not followed.is_subscribed:
+            raise LayerUnavailable(self._too_late(group))
+
+    def _too_late(self, group: str) -> str:
+        return (
+            f"{group} could not be joined within {self._options.timeout:g} s, "
+            "since what carries messages between processes does not answer"
+        )
 
     def group_ends(self, group: str) -> None:
         """Follow a group no longer than a moment, since nobody here is in it."""
@@ -367,7 +379,7 @@ class Link:
         if followed is None:
             return  # it was on its way when the subscription ended
         ready = followed.stream.take(message)
-        if followed.stream.is_reading and followed.ready.is_set():
+        if followed.stream.is_reading and followed.is_subscribed:
             self._read_later(topic)
         self._hand_out(topic, ready)
 
@@ -416,32 +428,43 @@ class Link:
     async def _serve(self) -> None:
         """Subscribe to what is wanted, and read what is missing, as it is asked for."""
         while True:
+            self._is_serving = False
             await self._work.wait()
+            self._is_serving = True
             self._work = anyio.Event()
             await checkpoint()  # those who join in this turn of the loop come along
             while self._wanted:
-                count = min(BATCH, len(self._wanted))
-                await self._subscribe([self._wanted.popleft() for _ in range(count)])
+                wanted, self._wanted = self._wanted, []
+                ready, self._ready = self._ready, anyio.Event()
+                try:
+                    await self._subscribe(wanted)
+                finally:
+                    ready.set()
             await self._read_what_is_missing()
 
     async def _subscribe(self, groups: Sequence[str]) -> None:
+        for start in range(0, len(groups), BATCH):
+            some = groups[start : start + BATCH]
+            try:
+                with anyio.fail_after(self._options.timeout):
+                    await self._subscribe_to(some)
+            except (LayerUnavailable, TimeoutError) as error:
+                for group in groups[start:]:  # nobody waits for one timeout after another
+                    reason = str(error) or self._too_late(group)
+                    self._followed.pop(group).error = LayerUnavailable(reason)
+                return
+
+    async def _subscribe_to(self, groups: Sequence[str]) -> None:
         kept = {group: keep for group in groups if (keep := self._keeps(group)) is not None}
-        try:
-            await self.engine.subscribe(groups)
-            tops = await self.engine.tops(kept) if kept else {}
-        except LayerUnavailable as error:
-            for group in groups:
-                followed = self._followed.pop(group)
-                followed.error = error
-                followed.ready.set()
-            return
+        await self.engine.subscribe(groups)
+        tops = await self.engine.tops(kept) if kept else {}
         for group in groups:
             followed = self._followed[group]
             if group in tops:
                 self._hand_out(group, followed.stream.start(tops[group]))
                 if followed.stream.is_reading:
                     self._behind.add(group)
-            followed.ready.set()
+            followed.is_subscribed = True
 
     def _read_later(self, group: str) -> None:
         self._behind.add(group)
@@ -531,7 +554,7 @@ class Link:
             followed = self._followed.get(group)
             if followed is None or followed.joining or self._hub.has_members(group):
                 self._idle.discard(group)
-            elif followed.release_at <= now and followed.ready.is_set():
+            elif followed.release_at <= now and followed.is_subscribed:
                 self._idle.discard(group)
                 del self._followed[group]
                 due.append(group)

@@ -1,6 +1,7 @@
 """Whether a sender waits for an engine that is away, fails at once, or may send again."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -164,3 +165,59 @@ def test_a_patience_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ConfigurationError, match="publish_timeout is a number of seconds from 0"):
         make(publish_timeout=patience)
+
+
+# Joining.
+
+
+async def test_joins_of_one_moment_are_one_call_of_the_engine(
+    make: Callable[..., EngineChannelLayer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make() as layer:
+        engine, calls = engine_of(layer), []
+
+        async def subscribe(topics: Collection[str]) -> None:
+            calls.append(len(topics))
+            await DoubleEngine.subscribe(engine, topics)
+
+        monkeypatch.setattr(engine, "subscribe", subscribe)
+        mailbox = await layer.attach()
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                for n in range(1000):
+                    tasks.start_soon(layer.group_add, f"room_{n}", mailbox.channel)
+        assert sum(calls) == 1000
+        assert len(calls) <= 2
+        assert mailbox.groups == {f"room_{n}" for n in range(1000)}
+        layer.detach(mailbox)
+
+
+async def test_no_join_waits_for_longer_than_the_timeout_for_a_silent_engine(
+    make: Callable[..., EngineChannelLayer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make(timeout=0.3) as layer:
+        engine, refused = engine_of(layer), []
+        mailbox = await layer.attach()
+
+        async def join(group: str) -> None:
+            begin = anyio.current_time()
+            with pytest.raises(LayerUnavailable, match=f"{group} could not be joined within 0.3 s"):
+                await layer.group_add(group, mailbox.channel)
+            refused.append(group)
+            assert anyio.current_time() - begin < 5
+
+        with monkeypatch.context() as patch, anyio.fail_after(10):
+            patch.setattr(engine, "subscribe", lambda topics: anyio.sleep_forever())
+            async with anyio.create_task_group() as tasks:
+                for n in range(3):
+                    tasks.start_soon(join, f"room_{n}")
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(join, "late")  # while the others wait for the engine
+        assert set(refused) == {"room_0", "room_1", "room_2", "late"}
+        assert mailbox.groups == set()
+        with anyio.fail_after(5):
+            for group in ("room_0", "late"):
+                while group not in mailbox.groups:
+                    with suppress(LayerUnavailable):  # what was asked for last may be under way
+                        await layer.group_add(group, mailbox.channel)
+        layer.detach(mailbox)
