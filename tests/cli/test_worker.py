@@ -241,7 +241,10 @@ def made(served: dict[str, Any]) -> Any:
         (["--worker", "jobs"], "does not route the channel jobs; it routes none"),
         (["a_site:number"], "a_site:number leads to 42, which is no ASGI app"),
         (["a_site:view"], "which is no ASGI app; an ASGI app is called with scope, receive"),
-        (["a_site:plain", "--workers", "2"], "2 workers cannot share the layer memory://"),
+        (
+            ["a_site:plain", "--workers", "2", "--layer", "memory://"],
+            "2 workers cannot share the layer memory://",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_anything_starts(
