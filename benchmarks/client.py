@@ -15,12 +15,13 @@ from typing import Any
 
 from .control import decode, encode
 from .statistics import quantile
-from .wire import DIALECTS, Dialect
+from .wire import CLOSE, DIALECTS, Dialect
 
 __all__ = ["Clients", "Collected"]
 
 READ = 256 * 1024  # bytes at a time
 IN_FLIGHT = 100  # handshakes at a time
+CLOSE_TIMEOUT = 60.0  # seconds until all are closed
 CONNECT_TIMEOUT = 60.0  # seconds without one more open connection
 PER_ADDRESS = 25_000  # connections; a source address has some 28,000 ports
 BIND_ADDRESS_NO_PORT = 24  # Linux, ip(7): the port is picked when it connects
@@ -81,6 +82,20 @@ class Clients:
             if time.monotonic() - progress > CONNECT_TIMEOUT:
                 raise TimeoutError(f"{len(waiting) + len(todo)} connections did not open")
         return time.monotonic() - began
+
+    def close(self) -> None:
+        """Say goodbye on each connection, and wait until the server has closed it."""
+        for client in self._sockets.values():
+            client.send(CLOSE)
+        until = time.monotonic() + CLOSE_TIMEOUT
+        while self._sockets and time.monotonic() < until:
+            for number, _ in self._poll.poll(1.0):
+                if not os.read(number, READ):
+                    self._poll.unregister(number)
+                    self._sockets.pop(number).close()
+        if self._sockets:
+            raise TimeoutError(f"{len(self._sockets)} connections did not close")
+        self._rest.clear()
 
     def _open(self, receive_buffer: int | None, path: str) -> int:
         client = socket.socket()
@@ -181,6 +196,9 @@ def main() -> None:
                 match command.pop("do"):
                     case "connect":
                         answer: dict[str, Any] = {"seconds": clients.connect(**command)}
+                    case "close":
+                        clients.close()
+                        answer = {}
                     case "collect":
                         began = time.monotonic_ns()  # before anybody publishes
                         harness.sendall(encode({"is_collecting": True}))

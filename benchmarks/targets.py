@@ -8,6 +8,7 @@ from .results import Results
 from .statistics import Spread
 from .workloads.blocking import BLOCKING
 from .workloads.burst import ONE, TRAIN
+from .workloads.churn import CHURN
 from .workloads.paced import PACED
 from .workloads.private import PRIVATE
 from .workloads.processes import CROWD, HISTORY, LATE, MEMBERS, PLAIN
@@ -118,6 +119,18 @@ TARGETS: tuple[Target, ...] = (
         Figure("private", PRIVATE, "ours_async", "cpu_us"),
         Figure("private", PRIVATE, "raw", "cpu_us"),
         at_most=1.3,
+    ),
+    Target(
+        "churn: CPU to open and close a connection, async consumer / raw",
+        Figure("churn", CHURN, "ours_async_stock", "churn_cpu_us"),
+        Figure("churn", CHURN, "raw", "churn_cpu_us"),
+        at_most=1.6,
+    ),
+    Target(
+        "churn: CPU to open and close a connection, sync consumer / raw",
+        Figure("churn", CHURN, "ours_sync", "churn_cpu_us"),
+        Figure("churn", CHURN, "raw", "churn_cpu_us"),
+        at_most=2,
     ),
     Target(
         "scale: kB per idle connection above raw's, at 15,000",

@@ -1,6 +1,7 @@
 """One contender's server with its clients, and what is measured between the two."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 QUIET = 2.0  # seconds without a message, after which the rest counts as lost
 PROBES = 7  # tries until all clients are subscribed; the last waits for 16 s
+REST = 500_000  # nanoseconds of CPU within 50 ms, of which a server at rest stays below
 US, MS, S = 1_000, 1_000_000, 1_000_000_000  # nanoseconds
 
 
@@ -94,6 +96,31 @@ class Trial:
         self._readers += clients
         self._probe()
         return {"connections_per_s": clients / seconds, "connect_cpu_us": cpu / clients / US}
+
+    def churn(self, clients: int, turns: int) -> Figures:
+        """Open so many connections and close them, and do so again, each turn in a row."""
+        opening = closing = 0
+        for _ in range(turns):
+            before = self._settled()
+            self._client.ask("connect", paths=[self._path(1)] * clients)
+            between = self._settled()
+            self._client.ask("close")
+            opening += between - before
+            closing += self._settled() - between
+        each = clients * turns * US
+        return {
+            "open_cpu_us": opening / each,
+            "close_cpu_us": closing / each,
+            "churn_cpu_us": (opening + closing) / each,
+        }
+
+    def _settled(self) -> int:
+        """The CPU that the server has used, in nanoseconds, once it does nothing any more."""
+        used = -REST
+        while (now := int(self._server.ask("stats")["total_cpu"])) - used > REST:
+            used = now
+            time.sleep(0.05)
+        return now
 
     def connect_slow(self, clients: int, receive_buffer: int) -> None:
         """Connect clients to the first group that never read."""

@@ -12,9 +12,20 @@ from typing import NamedTuple
 
 from .payload import STAMP_DIGITS
 
-__all__ = ["DIALECTS", "Dialect", "Refused", "SocketIo", "Sse", "Step", "WebSocket", "masked"]
+__all__ = [
+    "CLOSE",
+    "DIALECTS",
+    "Dialect",
+    "Refused",
+    "SocketIo",
+    "Sse",
+    "Step",
+    "WebSocket",
+    "masked",
+]
 
 _HEAD_END = b"\r\n\r\n"
+CLOSE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"  # RFC 6455 5.5.1: 1000, masked with zeros
 _TEXT = 0x81  # RFC 6455 5.2: FIN, opcode 1
 _LEN_16, _LEN_64 = 126, 127  # RFC 6455 5.2: the length follows in 2 or 8 bytes
 

@@ -1,6 +1,17 @@
 """What is measured: one file for each workload."""
 
-from . import blocking, burst, layer, many_groups, paced, private, processes, scale, slow_readers
+from . import (
+    blocking,
+    burst,
+    churn,
+    layer,
+    many_groups,
+    paced,
+    private,
+    processes,
+    scale,
+    slow_readers,
+)
 from .base import Workload
 
 __all__ = ["WORKLOADS", "Workload"]
@@ -14,6 +25,7 @@ WORKLOADS: dict[str, Workload] = {
         many_groups,
         slow_readers,
         scale,
+        churn,
         blocking,
         layer,
         processes,
