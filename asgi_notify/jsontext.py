@@ -1,12 +1,11 @@
 r"""How a notification becomes JSON text: with msgspec where it is installed, the same text without.
 
-msgspec takes a tenth of the time that the standard library's encoder takes of short data, and
-half of it of long. Both are asked
-for the same text, and where they would differ, msgspec is not asked:
+msgspec takes a tenth of the standard library's time for short data, and half of it for long
+data. Both are asked for the same text, and where they would differ, msgspec is not asked:
 
 - It spells what JSON lacks in ways of its own (NaN as ``null``, a time difference as
-  ``"PT1S"``, a set as a list), so it only gets what JSON has. The look at the data
-  that finds out is most of what it costs.
+  ``"PT1S"``, a set as a list), so it only gets what JSON has. The look at the data that
+  finds this out is most of what is left to pay.
 - It spells every character as it is, so the standard library does, too. Half of a surrogate
   pair cannot be sent as it is: then the whole text is spelled in ASCII, as ``"\ud83d"``.
 

@@ -97,10 +97,12 @@ class Mailbox:
     """The queue of one channel, read by its consumer or by ``receive``.
 
     Messages come out in the order they went in. At most ``capacity`` messages
-    wait; one more is met by the policy, never silently: it is counted in
-    ``losses``, the first is logged, and a reader that asked for it is told in
-    its place. Beside them wait what was replayed and what tells of losses, and
-    events of the client, at most `READ_AHEAD`: whoever puts more of them waits.
+    wait. What happens to one more is the policy's matter, and never silent: each
+    loss is counted in ``losses``, the first is logged, and a reader that asked
+    for it gets a gap in the place of what was lost. Three things wait beside the
+    messages and take no room of theirs: what was replayed, gaps, and events of
+    the client. Of these events at most `READ_AHEAD` wait, and whoever puts in
+    more of them waits until one was read.
 
     Args:
         channel: its address.
@@ -108,7 +110,7 @@ class Mailbox:
         overflow: what happens to one more.
         losses: where they are counted.
         clock: returns the time in seconds.
-        tell_gaps: whether the reader is told of what a group lost here, by a message
+        tell_gaps: whether the reader gets a gap where a group lost something here, a message
             ``{"type": "group.gap", "group": ..., "reason": ..., "lost": ...}``.
     """
 
