@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="there is no program 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="others cannot bind it to its parent")
 
-WAIT = 30.0  # seconds for what comes soon, on a machine that is busy
+WAIT = 60.0  # seconds for what comes soon, on a machine that is busy
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -449,9 +449,19 @@ def publish(server: Serve, data: object) -> None:
 
 
 @pytest.fixture
-def four(tmp_path: Path) -> Iterator[Workers]:
-    with Workers("--workers", "4", folder=tmp_path) as server:
-        wait_for(lambda: server.is_served_by(4))
+def four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    yield from started(4, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    yield from started(2, tmp_path, monkeypatch)
+
+
+def started(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    monkeypatch.setattr("tests.servers.START", 2 * WAIT)  # all of them load at the same time
+    with Workers("--workers", str(count), folder=folder) as server:
+        wait_for(lambda: server.is_served_by(count))
         yield server
 
 
@@ -481,12 +491,12 @@ def test_each_publication_reaches_every_client_of_four_workers_and_nothing_is_le
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_is_replaced_and_serves_with_the_others(four: Workers) -> None:
-    four.workers[0].kill()
-    wait_for(lambda: four.is_served_by(5) and len(four.workers) == 4)
+def test_a_worker_that_is_killed_is_replaced_and_serves_with_the_others(two: Workers) -> None:
+    two.workers[0].kill()
+    wait_for(lambda: two.is_served_by(3) and len(two.workers) == 2)
     with ExitStack() as stack:
-        sockets = [stack.enter_context(connect(four.ws + ROOM)) for _ in range(20)]
-        publish(four, "hello")
+        sockets = [stack.enter_context(connect(two.ws + ROOM)) for _ in range(20)]
+        publish(two, "hello")
         assert [socket.recv(WAIT) for socket in sockets] == ["hello"] * 20
 
 
@@ -499,25 +509,25 @@ async def publish_on(server: Serve) -> None:
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_clients_stay_and_are_told_of_a_gap_when_the_engine_is_killed(four: Workers) -> None:
-    url = four.ws + "/notifications/"
+async def test_clients_stay_and_are_told_of_a_gap_when_the_engine_is_killed(two: Workers) -> None:
+    url = two.ws + "/notifications/"
     async with listening(url, backoff=Backoff(base=0.02, max=0.1)) as session:
         gaps: list[Gap] = []
         async with session.subscribe("user_42", on_gap=gaps.append) as notifications:
-            await run_sync(publish, four, 1)
+            await run_sync(publish, two, 1)
             with anyio.fail_after(WAIT):
                 assert (await anext(notifications)).data == 1
-                first = four.engine
+                first = two.engine
                 first.kill()
-                await run_sync(wait_for, lambda: "the engine is back" in four.output)
-                assert four.engine.pid != first.pid
+                await run_sync(wait_for, lambda: "the engine is back" in two.output)
+                assert two.engine.pid != first.pid
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(publish_on, four)
+                    tasks.start_soon(publish_on, two)
                     went_on = await anext(notifications)
                     tasks.cancel_scope.cancel()
                 assert went_on.data == "on"
                 assert [(gap.group, gap.reason) for gap in gaps] == [("user_42", "unrecovered")]
-    assert "code 1012" not in four.output
+    assert "code 1012" not in two.output
 
 
 @pytest.mark.slow
@@ -552,13 +562,13 @@ def test_what_a_folder_keeps_outlives_the_server(tmp_path: Path) -> None:
 @linux
 @pytest.mark.slow
 def test_workers_and_engine_end_when_the_main_process_is_killed(
-    four: Workers, tmp_path: Path
+    two: Workers, tmp_path: Path
 ) -> None:
-    processes = four.processes
-    with connect(four.ws + ROOM) as socket:
-        four.kill()
+    processes = two.processes
+    with connect(two.ws + ROOM) as socket:
+        two.kill()
         with pytest.raises(ConnectionClosed, match="1012"):
             socket.recv(WAIT)
     wait_for(lambda: all(has_ended(one.pid) for one in processes))
-    assert four.output.count("the server's main process is gone") == 4
+    assert two.output.count("the server's main process is gone") == 2
     assert list(tmp_path.iterdir()) == []
