@@ -110,7 +110,8 @@ class Wire:
         mailbox = next((box for box in layer.hub.attached if box.channel == self.channel), None)
         if mailbox is None or self._events or mailbox.error or self.scope.cancel_called:
             return False
-        return self.is_handling or (mailbox.is_read and not mailbox._waiting())
+        # A reader that was woken has emptied its mailbox, perhaps, but not had its turn to end.
+        return self.is_handling or (mailbox._reader is not None and mailbox.is_empty)
 
 
 def connect_as_planned(wire: Wire) -> None:
