@@ -25,7 +25,7 @@ from websockets.server import ServerProtocol
 from .bounded import Bounded
 from .settings import Settings
 
-__all__ = ["Gathering", "Turn", "turn_of"]
+__all__ = ["Gathered", "Gathering", "Turn", "turn_of"]
 
 GATHERED = 64 * 1024  # bytes for one connection, over which no more are gathered
 WRITES = 64  # connections in one callback of the loop, then others get their turn
@@ -44,7 +44,7 @@ class Turn:
     __slots__ = ("__weakref__", "_context", "_due", "_frames", "_held")
 
     def __init__(self) -> None:
-        self._due: deque[Gathering] = deque()
+        self._due: deque[Gathered] = deque()
         self._frames: dict[str | bytes, bytes] = {}
         self._held = 0  # bytes, about
         self._context = Context()  # of no sender
@@ -58,11 +58,11 @@ class Turn:
         frame = self._frames.get(text)
         return self._spell(text) if frame is None else frame
 
-    def add(self, gathering: "Gathering") -> None:
+    def add(self, gathered: "Gathered") -> None:
         """Flush it when the turn ends; it is not to be added again before that."""
         if not self._due:
-            gathering.loop.call_soon(self._flush, context=self._context)
-        self._due.append(gathering)
+            gathered.loop.call_soon(self._flush, context=self._context)
+        self._due.append(gathered)
 
     def _spell(self, text: str) -> bytes:
         frame = frame_of(0x81, text.encode())
@@ -90,8 +90,80 @@ class Turn:
                 self._held = 0
 
 
-class Gathering(Bounded):
-    """A transport that writes what a WebSocket is sent in one turn of the loop at its end.
+class Gathered(Bounded):
+    """A transport that writes what it is given in one turn of the loop at its end.
+
+    What waits for the end of the turn is written at once where it is more than 64 KiB, and
+    before the transport is closed or gets another protocol.
+
+    Args:
+        transport: the real one, or another of this kind, which is left then.
+        loop: the loop of both.
+        parse: takes the next portion.
+        turn: the loop's.
+    """
+
+    __slots__ = ("_is_queued", "_pending", "_size", "_turn")
+
+    def __init__(
+        self,
+        transport: BaseTransport,
+        loop: AbstractEventLoop,
+        parse: Callable[[bytes], object],
+        turn: Turn,
+    ) -> None:
+        super().__init__(transport, loop, parse)
+        self._turn = turn
+        self._pending: list[bytes] = []
+        self._size = 0  # of all that, in bytes
+        self._is_queued = False  # in the turn
+
+    def write(self, data: bytes) -> None:
+        """Send it, when the turn ends."""
+        self._gather(data)
+        if self._size > GATHERED:
+            self._write_pending()
+
+    def flush(self) -> int:
+        """Write what waits, since the turn has ended; return how many bytes it was."""
+        self._is_queued = False
+        size = self._size
+        self._write_pending()
+        return size
+
+    def close(self) -> None:
+        """Send what waits and what is left, for as long as the client reads on, and close."""
+        self._write_pending()
+        super().close()
+
+    def abort(self) -> None:
+        """Close, and throw away what has not been sent."""
+        self._inner.abort()
+        self._write_pending()  # to nobody
+
+    def leave(self) -> None:
+        """Forget the protocol, which has ended or has handed its connection on."""
+        self._write_pending()
+        super().leave()
+
+    def _gather(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._size += len(data)
+        if not self._is_queued:
+            self._is_queued = True
+            self._turn.add(self)
+
+    def _write_pending(self) -> None:
+        if self._pending:
+            data = b"".join(self._pending)
+            self._pending.clear()
+            self._size = 0
+            if not self._inner.is_closing():
+                self._inner.write(data)
+
+
+class Gathering(Gathered):
+    """A transport that takes messages of a WebSocket, and writes them at the end of the turn.
 
     The messages of an open connection come by `send_text` and `send_bytes`. They wait for
     the end of the turn, or for anything else to be written: a ping, a pong, a close frame.
@@ -114,8 +186,7 @@ class Gathering(Bounded):
         writable: says whether the client reads.
     """
 
-    __slots__ = ("_conn", "_is_queued", "_pending", "_sending", "_size", "_turn", "_writable",
-                 "is_ready")  # fmt: skip
+    __slots__ = ("_conn", "_sending", "_writable", "is_ready")
 
     def __init__(
         self,
@@ -126,13 +197,9 @@ class Gathering(Bounded):
         conn: ServerProtocol,
         writable: Event,
     ) -> None:
-        super().__init__(transport, loop, parse)
-        self._turn = turn
+        super().__init__(transport, loop, parse, turn)
         self._conn = conn
         self._writable = writable
-        self._pending: list[bytes] = []
-        self._size = 0  # of all that, in bytes
-        self._is_queued = False  # in the turn
         self._sending = 0  # calls of uvicorn's `send` that have not returned
         self.is_ready = False
 
@@ -144,24 +211,21 @@ class Gathering(Bounded):
         """
         if not self.is_ready or type(text) is not str:
             return False
-        self._gather(self._turn.frame(text))
+        self._take(self._turn.frame(text))
         return True
 
     def send_bytes(self, data: bytes) -> bool:
         """Take a binary message if the client is ready for it; return whether it was taken."""
         if not self.is_ready or type(data) is not bytes:
             return False
-        self._gather(frame_of(0x82, data))
+        self._take(frame_of(0x82, data))
         return True
 
     def flush(self) -> int:
         """Write what waits, since the turn has ended; return how many bytes it was."""
-        self._is_queued = False
-        size = self._size
-        if self._pending:
-            self._write_pending()
-            if size > GATHERED:
-                self.look()
+        size = super().flush()
+        if size > GATHERED:
+            self.look()
         return size
 
     def write(self, data: bytes) -> None:
@@ -172,19 +236,17 @@ class Gathering(Bounded):
 
     def close(self) -> None:
         """Send what waits and what is left, for as long as the client reads on, and close."""
-        if self._pending:
-            self._write_pending()
         self.is_ready = False
         super().close()
 
     def abort(self) -> None:
         """Close, and throw away what has not been sent."""
-        self._drop()
-        self._inner.abort()
+        self.is_ready = False
+        super().abort()
 
     def leave(self) -> None:
-        """Forget the protocol, and what waits."""
-        self._drop()
+        """Forget the protocol."""
+        self.is_ready = False
         super().leave()
 
     def look(self) -> None:
@@ -206,26 +268,10 @@ class Gathering(Bounded):
         self._sending -= 1
         self.look()
 
-    def _gather(self, frame: bytes) -> None:
-        self._pending.append(frame)
-        self._size += len(frame)
-        if not self._is_queued:
-            self._is_queued = True
-            self._turn.add(self)
+    def _take(self, frame: bytes) -> None:
+        self._gather(frame)
         if self._size > GATHERED:
             self.is_ready = False  # until it is written
-
-    def _write_pending(self) -> None:
-        data = b"".join(self._pending)
-        self._pending.clear()
-        self._size = 0
-        if not self._inner.is_closing():
-            self._inner.write(data)
-
-    def _drop(self) -> None:
-        self.is_ready = False
-        self._pending.clear()
-        self._size = 0
 
 
 def frame_of(first: int, payload: bytes) -> bytes:

@@ -36,7 +36,7 @@ from websockets.frames import Frame
 
 from .asgi import DIRECT
 from .bounded import Bounded
-from .gathering import Gathering, turn_of
+from .gathering import Gathered, Gathering, turn_of
 
 # The second choice is what uvicorn takes itself; `_checked` sees that it is another class.
 try:
@@ -62,13 +62,22 @@ logger = logging.getLogger(__name__)
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol for HTTP on httptools, with a bound on heads and on waiting requests.
 
+    What is sent in one turn of the loop is written at once: the head and the body of an
+    answer, or several events of a stream.
+
     A head is what comes before the body of a request; what comes between its pieces
     and behind it counts alike. Over 64 KiB it is answered with 400.
     """
 
     def connection_made(self, transport: BaseTransport) -> None:
         self._head = 0  # bytes since the parser last had a request or a body to tell of
-        super().connection_made(cast(Transport, Bounded(transport, self.loop, self._parse)))
+        turn = turn_of(self.loop)
+        bounded = (
+            Bounded(transport, self.loop, self._parse)
+            if turn is None
+            else Gathered(transport, self.loop, self._parse, turn)
+        )
+        super().connection_made(cast(Transport, bounded))
 
     def connection_lost(self, exc: Exception | None) -> None:
         cast(Bounded, self.transport).leave()

@@ -21,6 +21,7 @@ MAX_LINES = 300  # where to ask whether a file holds two ideas
 LONGER: Mapping[str, int] = {
     "consumers.base": 320,
     "consumers.connection": 560,
+    "gathering": 320,  # the same for any protocol, and for messages of a WebSocket
     "layers.base": 440,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
     "consumers.lane": 330,

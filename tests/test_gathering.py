@@ -398,3 +398,52 @@ async def test_a_setting_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     await send(connection, text="a")
     assert connection.wire.sent == b"\x81\x01a"
     await connection.end()
+
+
+# HTTP.
+
+
+class Streamer(Hearer):
+    """Answers with some events in one turn of the loop."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await super().__call__(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number in range(int(scope["path"][1:])):
+            body = b"%d." % number
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.mark.parametrize("setting", ["1", "0"])
+async def test_an_answer_of_one_turn_is_one_write(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASGI_NOTIFY_GATHERING", setting)
+    connection = Connection(app=Streamer())
+    await connection.wire.receive(b"GET /3 HTTP/1.1\r\nHost: x\r\n\r\n")
+    end = b"2\r\n0.\r\n2\r\n1.\r\n2\r\n2.\r\n0\r\n\r\n"
+    await until(lambda: connection.wire.sent.endswith(end))
+    assert len(connection.wire.pieces) == (1 if setting == "1" else 5)
+    await connection.end()
+
+
+async def test_an_answer_of_more_than_64_kib_is_written_while_it_is_sent() -> None:
+    connection = Connection(app=Streamer())
+    count = GATHERED // 4
+    await connection.wire.receive(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % count)
+    await until(lambda: connection.wire.sent.endswith(b"\r\n0\r\n\r\n"))
+    assert max(len(piece) for piece in connection.wire.pieces) <= GATHERED + 100
+    await connection.end()
+
+
+async def test_an_answer_is_written_before_its_connection_becomes_a_websocket() -> None:
+    connection = Connection()
+    transport = connection.wire.protocol.transport
+    transport.write(b"answer")
+    assert connection.wire.sent == b""
+    transport.leave()  # as the WebSocket's transport has it do
+    assert connection.wire.sent == b"answer"
+    await connection.end()
