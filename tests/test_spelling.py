@@ -8,7 +8,8 @@ from asgi_notify.codec import FrozenMessage, stamped
 from asgi_notify.exceptions import InvalidMessage
 from asgi_notify.positions import Position
 from asgi_notify.protocol.frames import notification
-from asgi_notify.spelling import SpelledOnce
+from asgi_notify.spelling import LastSpelled, SpelledOnce
+from asgi_notify.types import Message
 
 
 def spell(message: FrozenMessage) -> str:
@@ -61,3 +62,28 @@ def test_a_message_that_cannot_be_spelled_is_refused_each_time() -> None:
     for _ in range(2):
         with pytest.raises(InvalidMessage):
             spelled(message)
+
+
+def test_the_text_of_the_last_message_is_at_hand() -> None:
+    made: list[Message] = []
+
+    def spell(message: Message) -> str:
+        made.append(message)
+        return str(message["data"])
+
+    last = LastSpelled(spell)
+    one: Message = notified(1, data="a")
+    other: Message = notified(2, data="é")
+    assert LastSpelled(spell).message is None
+    assert (last.find(one), last.message, last.text) == ("a", one, "a")
+    assert (last.find(other), last.message, last.text) == ("é", other, "é")
+    assert made == [one, other]
+
+
+@pytest.mark.parametrize("data", [{}, "\ud800"])
+def test_a_message_without_a_text_is_at_hand_as_such(data: str | dict[str, str]) -> None:
+    last = LastSpelled(lambda message: message["data"] + "")
+    assert last.find(notified(1, data="a")) == "a"
+    message = notified(2, data=data)
+    assert last.find(message) is None
+    assert (last.message, last.text) == (message, None)

@@ -11,6 +11,7 @@ from asgi_notify.exceptions import ChannelFull, ConfigurationError, LayerClosed
 from asgi_notify.layers.entries import Entry, Losses
 from asgi_notify.layers.mailbox import READ_AHEAD, Mailbox
 from asgi_notify.layers.overflow import Overflow, require_overflow
+from asgi_notify.types import Message
 
 from .tools import Clock, read
 
@@ -254,3 +255,55 @@ def test_another_policy_is_refused_with_the_list_of_them() -> None:
     expected = "overflow is one of disconnect, drop_oldest, drop_newest, not 'block'"
     with pytest.raises(ConfigurationError, match=re.escape(expected)):
         require_overflow("block")
+
+
+# The way past it.
+
+
+class Passage:
+    """Takes what it is told to, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+        self.asked: list[int] = []
+
+    def take(self, message: Message) -> bool:
+        self.asked.append(message["n"])
+        return self.is_open
+
+
+class Asleep:
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def set(self) -> None:
+        self.woken += 1
+
+
+def test_a_way_past_is_asked_only_while_the_reader_sleeps() -> None:
+    mailbox, _ = make()
+    passage, reader = Passage(), Asleep()
+    mailbox.direct = passage
+    mailbox.offer(entry(1))  # nobody reads
+    assert passage.asked == []
+    assert mailbox.pop() == entry(1)
+    mailbox.offer(entry(2))  # what was popped is being handled
+    assert passage.asked == []
+    assert mailbox.pop() == entry(2)
+    assert mailbox.pop() is None
+    mailbox.watch(reader)
+    assert mailbox.offer(entry(3)) is True
+    assert mailbox.offer(entry(4)) is True
+    assert (passage.asked, reader.woken, mailbox.pop()) == ([3, 4], 0, None)
+
+
+def test_what_the_way_past_refuses_waits_and_keeps_what_is_behind_it() -> None:
+    mailbox, _ = make()
+    passage, reader = Passage(), Asleep()
+    mailbox.direct, passage.is_open = passage, False
+    mailbox.watch(reader)
+    assert mailbox.offer(entry(1)) is True
+    passage.is_open = True
+    assert mailbox.offer(entry(2)) is True
+    assert (passage.asked, reader.woken) == ([1], 1)
+    assert (mailbox.pop(), mailbox.pop(), mailbox.pop()) == (entry(1), entry(2), None)
