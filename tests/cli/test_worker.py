@@ -16,6 +16,8 @@ import anyio
 import pytest
 
 from asgi_notify import ChannelNameRouter, Receive, Scope, Send, Worker, channel_layers
+from asgi_notify.cli.collecting import CollectsLess
+from asgi_notify.cli.draining import DrainsOnSignal
 from asgi_notify.layers import registry
 from tests.cli.conftest import Run
 from tests.servers import ROOT
@@ -227,10 +229,13 @@ def test_channels_get_a_worker_in_the_servers_process(run: Run, served: dict[str
 
 
 def made(served: dict[str, Any]) -> Any:
-    """What the server's process makes of what uvicorn was told."""
+    """What the server's process makes of what uvicorn was told, within what `serve` adds."""
     assert served["factory"] is True
     module, _, factory = served["app"].partition(":")
-    return getattr(sys.modules[module], factory)().inner
+    draining = getattr(sys.modules[module], factory)()
+    assert isinstance(draining, DrainsOnSignal)
+    assert isinstance(draining.inner, CollectsLess)
+    return draining.inner.inner
 
 
 @pytest.mark.parametrize(
