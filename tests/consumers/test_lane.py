@@ -301,6 +301,35 @@ async def test_sends_calls_and_other_threads_keep_their_order(layer: InMemoryCha
     assert wire.texts == [text for texts in expected for text in texts]
 
 
+async def test_a_thread_of_a_handler_sends_behind_it_where_many_connections_wait_for_the_loop(
+    layer: InMemoryChannelLayer,
+) -> None:
+    def act(consumer: Doer) -> None:
+        consumer.send("handler")
+        thread = threading.Thread(target=consumer.send, args=["thread"])
+        thread.start()
+        thread.join(PATIENCE)
+
+    wires = [Wire(CONNECT) for _ in range(40)]
+
+    async def busy(event: Event) -> None:
+        for _ in range(3):  # so that the task has to be woken for what the handler sends
+            await checkpoint()
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            for wire in wires:
+                tasks.start_soon(wire.run, Doer())
+            await until(lambda: all(wire.sent for wire in wires))
+            for wire in wires:
+                wire.on_send = busy
+            await tell(layer, act)
+            await until(lambda: all(len(wire.texts) == 2 for wire in wires))
+            for wire in wires:
+                wire.tell(left())
+    assert {tuple(wire.texts) for wire in wires} == {("handler", "thread")}
+
+
 async def test_a_handler_waits_for_a_client_that_reads_nothing(
     layer: InMemoryChannelLayer,
 ) -> None:
