@@ -24,10 +24,10 @@ LONGER: Mapping[str, int] = {
     "gathering": 320,  # the same for any protocol, and for messages of a WebSocket
     "layers.base": 440,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
-    "consumers.lane": 330,
-    "consumers.stepping": 350,
+    "consumers.lane": 390,  # a quarter of it says which thread may change what
+    "consumers.stepping": 390,
     "layers.hub": 340,
-    "layers.link": 590,  # one group's way between an engine and its members
+    "layers.link": 670,  # one group's way between an engine and its members, a quarter of it words
     "layers.mailbox": 540,
     "layers.shared": 520,  # one method for each of the contract's
     "sync": 400,

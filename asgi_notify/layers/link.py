@@ -1,4 +1,4 @@
-"""What connects the groups of this process with an engine: who follows what, and from where on.
+"""How a group of this process is subscribed to at the engine, joined, and caught up after a loss.
 
 ::
 
@@ -9,10 +9,20 @@
                         |                                    ^
                         '---------> engine ---> receive -----'
 
-A process follows the groups that have a member in it, and no others. A `Link` belongs to
-one event loop, as its engine does. Three tasks work for it: one that subscribes, one that
-delivers what had to wait, and one that looks after what is quiet. Everything else is a step
-of whoever calls.
+A process follows the groups that have a member in it, and, for a moment, those that had one.
+A `Link` belongs to one event loop, as its engine does. Three tasks work for it:
+
+- `_serve` subscribes to the groups that somebody joins, and reads the histories of the groups
+  that have missed something.
+- `_deliver_lagging` delivers what `receive` could not deliver at once, because consumers had
+  not read yet what came before.
+- `_look_after` unsubscribes from groups without members, and compares quiet groups with their
+  histories, since nothing else shows that the last message of a group was lost.
+
+Everything else is called by others. `join` and `history` run in the tasks of their callers,
+and wait. `receive`, `went_down` and `came_up` are called by the engine, and never wait: each is
+one step of the event loop. So the state of a group can have changed after every ``await``, and
+code that goes on there looks at it again.
 """
 
 import logging
@@ -45,27 +55,31 @@ __all__ = ["UNREADABLE", "Link", "LinkOptions", "State"]
 logger = logging.getLogger("asgi_notify.layers")
 
 BATCH = 4096  # topics in one call of the engine
-MAX_INBOX = 10_000  # messages that wait for late readers; more are read from the histories
-ATTEMPTS = 5  # readings of a history for one join, each because the group went on meanwhile
+MAX_INBOX = 10_000  # messages that wait for lagging readers; more are read from the histories
+ATTEMPTS = 5  # readings of a history for one join: one more each time the group has moved on
 
-LOST = "unrecovered"  # the reason of a loss that no history could mend
-UNREADABLE = "unreadable"  # the reason of the loss of one that came, and cannot be decoded
+# Reasons of losses, as they are counted and reported.
+LOST = "unrecovered"  # it did not come, and the history does not hold it any more
+UNREADABLE = "unreadable"  # it came, and cannot be decoded
 
-# Stands for one that cannot be decoded, so that its members are told of it in its place, and
-# no history is read for it again and again. Nobody can send this type.
+# Takes the place of a message that cannot be decoded, and has its position. So the stream of the
+# group goes on behind it. Without it there would be a hole at that position, for which the
+# history would be read again and again. Members get the report of a loss in its place.
+# No application can send this type, since a type may not begin with a dot.
 _UNREADABLE: Message = {"type": ".unreadable"}
 
 
 @dataclass(frozen=True)
 class LinkOptions:
-    """How a link waits.
+    """How long a link waits, and how much it delivers at once.
 
     Args:
-        check_interval: seconds between two looks at whether quiet groups have missed something.
-        release_delay: seconds that a group without members is followed on.
+        check_interval: seconds between two comparisons of all groups with their histories.
+        release_delay: seconds for which a group is still followed after its last member left,
+            so that a client that reloads its page costs the engine nothing.
         timeout: seconds that a join may wait for the engine.
-        turn: messages that are delivered in a row; then consumers that are busy get a turn
-            to read, so that a burst is less than their mailboxes hold.
+        turn: messages that are delivered in a row. Then the consumers get a turn of the event
+            loop to read, so that a burst does not fill their mailboxes before they could.
     """
 
     check_interval: float = 25.0
@@ -81,20 +95,21 @@ class State(NamedTuple):
     since: float
     """On the event loop's clock, in seconds."""
     reason: str = ""
-    """Why it cannot be."""
+    """Why it cannot be reached; empty while it can."""
 
 
 @dataclass
 class _Followed:
-    """One topic that this process follows."""
+    """One topic that this process follows, or is about to."""
 
     ready: anyio.Event
-    """Set when it is subscribed to, or cannot be; shared by all that are asked for together."""
+    """Set when the attempt to subscribe has ended. All topics that are subscribed to in one
+    call share it; `is_subscribed` and `error` say how it ended."""
     stream: GroupStream = field(default_factory=GroupStream)
     is_subscribed: bool = False
-    joining: int = 0
+    joining: int = 0  # calls of `join` under way; it is not released before they end
     error: LayerUnavailable | None = None
-    release_at: float = inf
+    release_at: float = inf  # on the event loop's clock; counts only while it has no members
 
 
 class Link:
@@ -103,15 +118,16 @@ class Link:
     Args:
         hub: the groups, and the mailboxes of their members.
         engine: what carries messages between processes; closed with the link.
-        keeps: how much is kept of which groups, None of most.
-        packing: makes messages of payloads.
-        direct: is called with the topic and the message of what is for this process.
-        options: how it waits.
+        keeps: says how much is kept of a group; None for a group without a history.
+        packing: decodes payloads into messages.
+        direct: is called with the topic and the message when one comes that is for the
+            process itself, and not for the members of a group.
+        options: how long it waits.
 
     Attributes:
         own_topic: what is published there comes to this process alone.
-        state: whether the engine can be reached, all of it.
-        gaps: how often a loss had to be told.
+        state: whether the engine can be reached; it is up only if all of its parts are.
+        gaps: how often messages were lost that no history holds any more.
     """
 
     def __init__(
@@ -136,21 +152,21 @@ class Link:
         self._starting: deque[Callable[[], Awaitable[object]]] = deque()
         self._started = anyio.Event()
         self._followed: dict[str, _Followed] = {}
-        self._wanted: list[str] = []  # to be subscribed to
-        self._ready = anyio.Event()  # set when these are
+        self._wanted: list[str] = []  # topics that `_serve` is to subscribe to
+        self._ready = anyio.Event()  # set when the attempt to subscribe to these has ended
         self._is_serving = False  # whether `_serve` is at work
-        self._behind: set[str] = set()  # whose histories are to be read
-        self._idle: set[str] = set()  # without members
-        self._inbox: deque[tuple[str, FrozenMessage]] = deque()
-        self._down: dict[str, str] = {}  # why each part of the engine cannot be reached
-        self._is_back = anyio.Event()  # set when any of them is
-        self._lagging: Lagging = ()
+        self._behind: set[str] = set()  # groups whose histories `_serve` is to look at
+        self._idle: set[str] = set()  # groups without members, which `_look_after` releases
+        self._inbox: deque[tuple[str, FrozenMessage]] = deque()  # not delivered yet
+        self._down: dict[str, str] = {}  # the parts that cannot be reached, with the reasons
+        self._is_back = anyio.Event()  # set, and replaced, whenever a part is reached again
+        self._lagging: Lagging = ()  # mailboxes whose readers are to catch up first
         self._in_turn = 0  # messages delivered since consumers had a turn
-        self._work = anyio.Event()
-        self._arrived = anyio.Event()
+        self._work = anyio.Event()  # wakes `_serve`
+        self._arrived = anyio.Event()  # wakes `_deliver_lagging`
 
     async def open(self) -> None:
-        """Connect, and begin to follow what is asked for.
+        """Connect to the engine, and start the tasks.
 
         Raises:
             LayerUnavailable: the engine could not be reached.
@@ -169,7 +185,11 @@ class Link:
             self.start(task)
 
     async def _live(self, alive: anyio.Event) -> None:
-        """Own the tasks of the link, whoever has opened it."""
+        """Own the task group in which the tasks of the link run.
+
+        It runs in the background: a task group has to be left in the task that entered it, and
+        whoever closes the link is often another task than the one that opened it.
+        """
         async with anyio.create_task_group() as tasks:
             alive.set()
             while True:
@@ -179,9 +199,11 @@ class Link:
                     tasks.start_soon(self._run, self._starting.popleft())
 
     def start(self, func: Callable[[], Awaitable[object]]) -> None:
-        """Run an async function for as long as the link is open; what it raises is logged.
+        """Run an async function in a task of the link; what it raises is logged.
 
-        An engine may bring a message in no task at all, where none can be started.
+        It is cancelled when the link closes. This only queues the function, and `_live` starts
+        the task: an engine may call `receive` from a callback of the event loop, in no task,
+        where no task can be started.
         """
         self._starting.append(func)
         self._started.set()
@@ -193,7 +215,7 @@ class Link:
             logger.exception("a task of the channel layer failed")
 
     async def close(self) -> None:
-        """Let go of the engine, and follow nothing any more."""
+        """Cancel the tasks, close the engine, and follow nothing any more."""
         with anyio.CancelScope(shield=True):
             if self._life is not None:
                 await self._life.aclose()
@@ -207,13 +229,17 @@ class Link:
 
     @property
     def is_behind(self) -> bool:
-        """Whether messages that came wait for readers that had no turn yet."""
+        """Whether messages have come that wait for lagging readers."""
         return bool(self._inbox or self._lagging)
 
     async def history(
         self, group: str, keep: History, since: Position | None, limit: int | None
     ) -> Replay:
-        """What a group was sent after a position; all that is kept where None."""
+        """What a group was sent after a position, or all that is kept of it where that is None.
+
+        After a position the answer is whole or empty: where a message is missing or cannot be
+        decoded, nothing is recovered.
+        """
         read = await self.engine.read(group, keep, since, limit)
         messages = self._decoded(group, read)
         readable = [message for message in messages if not _is_unreadable(message)]
@@ -222,14 +248,14 @@ class Link:
         return Replay(readable, True, read.top)
 
     async def reach(self, name: str, deadline: float) -> None:
-        """Wait until the part of the engine can be reached that a group or channel lives on.
+        """Wait until the part of the engine on which a name lives can be reached.
 
         Args:
-            name: the group, the channel or the topic.
+            name: a group, a channel or a topic.
             deadline: until when, on the event loop's clock.
 
         Raises:
-            LayerUnavailable: it could not. Nothing was sent.
+            LayerUnavailable: it could not be reached by then. Nothing was sent.
         """
         while self._down and (reason := self._down.get(self.engine.part_of(name))) is not None:
             with anyio.move_on_after(deadline - anyio.current_time()) as scope:
@@ -245,6 +271,9 @@ class Link:
     async def join(self, group: str, channel: str, since: Position | None) -> Joined:
         """Put a channel into a group, behind what it has missed since a position.
 
+        The group is subscribed to first. Then the channel is put into it in one step with the
+        messages that it has missed, so that no live message comes between the two.
+
         Raises:
             LayerUnavailable: the engine is away.
         """
@@ -259,7 +288,7 @@ class Link:
                 answer = None if since is None else False
                 return Joined(owed or followed.stream.position, answer, 0)
             missed, owed = await self._replay(group, channel, followed.stream, keep, since)
-            # Nothing waits from here on, so the stream stands where _replay has left it.
+            # There is no await from here on, so the stream is still where `missed` ends.
             is_there = self._hub.group_add(group, channel, missed)
             position = followed.stream.position
             if not is_there:
@@ -273,12 +302,17 @@ class Link:
     async def _replay(
         self, group: str, channel: str, stream: GroupStream, keep: History, since: Position
     ) -> tuple[list[FrozenMessage] | None, Position | None]:
-        """What comes first to a channel that joins, None: unknown; and from where on it is owed."""
+        """What a channel that joins gets first, and the position from which on it is owed more.
+
+        The messages are None where the history does not reach back far enough. For what a
+        member is owed, see `resuming`.
+        """
         owed = self._hub.owed(group, channel)
         while True:
             read_from = replay_from(since, owed)
             missed = await self._missed(group, stream, keep, read_from)
-            # Meanwhile a member may have read what it was owed, or be owed what came.
+            # While the history was read, the member may have read what it was owed, or may
+            # have got new messages that it is owed now. Then the replay begins elsewhere.
             owed = self._hub.owed(group, channel)
             if missed is None:
                 return None, owed
@@ -289,7 +323,17 @@ class Link:
     async def _missed(
         self, group: str, stream: GroupStream, keep: History, since: Position
     ) -> list[FrozenMessage] | None:
-        """What a group was sent between a position and where its stream stands; None: unknown."""
+        """What a group was sent after a position and up to where its stream is now.
+
+        The history and the stream do not stop at the same message: while the history is read,
+        live messages come. So both are read at once, and joined by their offsets::
+
+            since                 read.top                 here
+              |------ history ------|                       |
+                            |---------- later --------------|
+
+        None where messages are missing, or where the two did not meet in `ATTEMPTS` readings.
+        """
         for _ in range(ATTEMPTS):
             before = stream.position
             with stream.collecting() as later:
@@ -304,13 +348,17 @@ class Link:
                     kept += [message for message in later if _offset(message) > read.top.offset]
                     missed = [message for message in kept if _offset(message) <= here.offset]
                     return None if any(map(_is_unreadable, missed)) else missed
-            # The stream has not seen yet what the history has: it is to catch up first.
+            # The two do not meet. Either the stream has not seen yet what the history holds, so
+            # it catches up first; or the history was read from a copy that lags behind.
             stream.doubt(read.top)
             await self._fill(group)
         return None
 
     def _follow(self, group: str) -> _Followed:
-        """Follow a group at least until `_Followed.joining` is counted down again."""
+        """Follow a group, at least until the caller has counted `_Followed.joining` down again.
+
+        The caller has to wait until it is subscribed to; see `_until_subscribed`.
+        """
         followed = self._followed.get(group)
         if followed is None:
             followed = self._followed[group] = _Followed(self._ready)
@@ -321,10 +369,11 @@ class Link:
 
     async def _until_subscribed(self, group: str, followed: _Followed) -> None:
         if self._is_serving:
-            # What is under way may take its time, and this one's turn comes after it.
+            # `_serve` is at work for others, for as long as that takes, so the wait of this one
+            # needs a timer of its own.
             with anyio.move_on_after(self._options.timeout):
                 await followed.ready.wait()
-        else:  # `_subscribe` begins at once and keeps the time: one timer for all who join now
+        else:  # `_subscribe` begins at once, with one timer for all who join in this turn
             await followed.ready.wait()
         if followed.error is not None:
             raise LayerUnavailable(str(followed.error)) from followed.error
@@ -338,7 +387,7 @@ class Link:
         )
 
     def group_ends(self, group: str) -> None:
-        """Follow a group no longer than a moment, since nobody here is in it."""
+        """Note that nobody here is in a group: `_release` ends the subscription after a delay."""
         followed = self._followed.get(group)
         if followed is not None:
             followed.release_at = anyio.current_time() + self._options.release_delay
@@ -347,7 +396,12 @@ class Link:
     # What comes: the engine's Receiver.
 
     def receive(self, topic: str, payload: bytes, position: Position | None) -> None:
-        """Take a message that was published, and deliver it or let it wait for its turn."""
+        """Take a message that was published, and deliver it now or let it wait in the inbox.
+
+        It waits where something waits already, or it would overtake that; and where many
+        messages came in a row, so that consumers get a turn to read. Where the inbox is full,
+        the message is read from the history later, or is lost where there is none.
+        """
         unpacked = self._packing.unpack(payload, topic, TO_MEMBERS + TO_PROCESS)
         if unpacked is not None and unpacked.what == TO_PROCESS:
             self._take_direct(topic, FrozenMessage(unpacked.content))
@@ -359,7 +413,7 @@ class Link:
             self._inbox.append((topic, message))
             self._arrived.set()
         elif (followed := self._followed.get(topic)) is not None:
-            # The history has it, or its members are told.
+            # The inbox is full. The history holds the message, unless it has no position.
             if position is None:
                 self._hub.lose(topic, LOST, 1)
             else:
@@ -369,7 +423,7 @@ class Link:
     def _take_direct(self, topic: str, message: FrozenMessage) -> None:
         try:
             self._direct(topic, message)
-        except Exception:  # somebody else wrote it, with the right first bytes
+        except Exception:  # another program may have published anything there
             logger.exception(
                 "a message from another process could not be taken", extra={"topic": topic}
             )
@@ -377,7 +431,7 @@ class Link:
     def _take(self, topic: str, message: FrozenMessage) -> None:
         followed = self._followed.get(topic)
         if followed is None:
-            return  # it was on its way when the subscription ended
+            return  # the message was on its way when the subscription ended
         ready = followed.stream.take(message)
         if followed.stream.is_reading and followed.is_subscribed:
             self._read_later(topic)
@@ -399,7 +453,10 @@ class Link:
         self._hub.lose(group, UNREADABLE, 1, after)
 
     def went_down(self, reason: str, part: str = "") -> None:
-        """Note that the engine cannot be reached; consumers stay, and get what they missed."""
+        """Note that a part of the engine cannot be reached.
+
+        Consumers stay connected. What they miss until then, they get after `came_up`.
+        """
         self._down[part] = reason
         self.state = State(False, anyio.current_time(), reason)
         logger.error(
@@ -408,7 +465,7 @@ class Link:
         )  # fmt: skip
 
     def came_up(self, part: str = "") -> None:
-        """Note that the engine can be reached, and see what was missed."""
+        """Note that a part of the engine can be reached again, and look what was missed there."""
         self._down.pop(part, None)
         self._is_back.set()
         self._is_back = anyio.Event()
@@ -426,13 +483,13 @@ class Link:
     # The tasks.
 
     async def _serve(self) -> None:
-        """Subscribe to what is wanted, and read what is missing, as it is asked for."""
+        """A task: subscribe to what is wanted and read what is missing, whenever it is woken."""
         while True:
             self._is_serving = False
             await self._work.wait()
             self._is_serving = True
             self._work = anyio.Event()
-            await checkpoint()  # those who join in this turn of the loop come along
+            await checkpoint()  # all who join in this turn of the loop share one call
             while self._wanted:
                 wanted, self._wanted = self._wanted, []
                 ready, self._ready = self._ready, anyio.Event()
@@ -449,7 +506,9 @@ class Link:
                 with anyio.fail_after(self._options.timeout):
                     await self._subscribe_to(some)
             except (LayerUnavailable, TimeoutError) as error:
-                for group in groups[start:]:  # nobody waits for one timeout after another
+                # The other batches fail too: otherwise the last of them would wait for a
+                # timeout of each batch before it.
+                for group in groups[start:]:
                     reason = str(error) or self._too_late(group)
                     self._followed.pop(group).error = LayerUnavailable(reason)
                 return
@@ -475,7 +534,7 @@ class Link:
             down = {group for group in self._behind if self.engine.part_of(group) in self._down}
             groups = list(islice(self._behind - down, BATCH))
             if not groups:
-                return  # came_up() calls for the others
+                return  # came_up() wakes this task for the others
             self._behind.difference_update(groups)
             try:
                 await self._doubt(groups)
@@ -488,19 +547,19 @@ class Link:
                 return
 
     async def _doubt(self, groups: Sequence[str]) -> None:
-        """Find out which groups have missed something."""
+        """Ask the engine where these groups are, so that each stream knows if it is behind."""
         kept = {group: keep for group in groups if (keep := self._keeps(group)) is not None}
         for group, top in (await self.engine.tops(kept) if kept else {}).items():
             if (followed := self._followed.get(group)) is not None:
                 followed.stream.doubt(top)
 
     async def _fill(self, group: str) -> None:
-        """Read what a group's members have missed, hand it out, and tell what is lost for good."""
+        """Read what a group's members have missed, deliver it, and report what is lost for good."""
         followed, keep = self._followed.get(group), self._keeps(group)
         while followed is not None and keep is not None and followed.stream.is_reading:
             stream = followed.stream
             if stream.position is None:
-                return  # its subscription is under way, and finds out
+                return  # it is being subscribed to, and `_subscribe_to` looks what is missing
             read = await self.engine.read(group, keep, stream.position)
             filled = stream.fill(Kept(self._decoded(group, read), read.is_whole, read.top))
             if filled.is_lost:
@@ -508,7 +567,9 @@ class Link:
                 self._hub.lose(group, LOST, filled.lost, filled.after)
             self._hand_out(group, filled.messages)
             if stream.is_reading:
-                await anyio.sleep(0.01)  # the history lags behind its publications
+                # A live message is ahead of what was read: the history was read from a copy
+                # that lags behind.
+                await anyio.sleep(0.01)
 
     def _decoded(self, group: str, read: Read) -> list[FrozenMessage]:
         found = []
@@ -519,7 +580,7 @@ class Link:
         return found
 
     async def _deliver_lagging(self) -> None:
-        """Deliver what had to wait for readers that had no turn yet."""
+        """A task: deliver the inbox, and let lagging readers catch up between its messages."""
         while True:
             await self._arrived.wait()
             self._arrived = anyio.Event()
@@ -533,7 +594,7 @@ class Link:
                     self._take(*self._inbox.popleft())
 
     async def _look_after(self) -> None:
-        """Let go of groups without members, and look whether quiet ones have missed something."""
+        """A task: release groups without members, and look for losses in quiet groups."""
         step = min(self._options.check_interval, self._options.release_delay) / 2
         look_at = anyio.current_time() + self._options.check_interval
         while True:
