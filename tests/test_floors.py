@@ -84,6 +84,7 @@ FLOORS: Mapping[str, float] = {
     "layers.sealing": 1.1,
     "layers.sharded": 2.3,
     "layers.tasks": 2,
+    "layers.url_parts": 1,
     "layers.urls": 2.2,
     "layers.valkey": 3,
     "layers.valkey_layer": 3.1,

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from ..exceptions import InvalidChannelLayerError, MissingExtra
 from ..layers.registry import layer_from_url
+from ..layers.url_parts import split_url
 from .embedded import EmbeddedEngine
 from .engine_program import find_program
 
@@ -30,7 +31,7 @@ def embedded_layer(url: str) -> Iterator[str]:
         MissingExtra: the client library of the layer is not installed.
         ConfigurationError: there is no program for an engine, or it does not start.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.netloc:
         raise InvalidChannelLayerError(
             f"{url!r} names a host, but the engine runs on this machine; a folder for its data "

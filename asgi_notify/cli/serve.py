@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from ..exceptions import ConfigurationError, InvalidName, MissingExtra
 from ..hosts import is_loopback
 from ..layers.registry import DEFAULT_CHANNEL_LAYER, channel_layers, layer_from_url
+from ..layers.url_parts import split_url
 from ..middleware.host import HostValidator
 from ..middleware.origin import SameOriginValidator
 from ..routing.base import as_app
@@ -177,7 +178,7 @@ def serve(
                 check_socket(uds)
             config = _log_config(log_level, is_default)
             embed = partial(_embed, stack, config)
-            if urlsplit(settings.layer).scheme == SCHEME:
+            if split_url(settings.layer).scheme == SCHEME:
                 embed(settings.layer)
             make_served()  # here, where a mistake can still be explained
             if workers > 1:
@@ -210,7 +211,7 @@ def make_served() -> ASGIApp:
 
 def _check(settings: Settings) -> None:
     """Raise what would else come up in a worker, or never."""
-    if urlsplit(settings.layer).scheme != SCHEME:
+    if split_url(settings.layer).scheme != SCHEME:
         layer_from_url(settings.layer)
     SameOriginValidator(_nothing, settings.allowed_origins)
     HostValidator(_nothing, settings.allowed_hosts)
@@ -235,7 +236,7 @@ def _share(workers: int, embed: Callable[[str], None]) -> None:
     named = os.environ.get("ASGI_NOTIFY_LAYER")
     if not named:
         embed(f"{SCHEME}://?{urlsplit(Settings.layer).query}")
-    elif urlsplit(named).scheme == "memory":
+    elif split_url(named).scheme == "memory":
         raise ConfigurationError(
             f"{workers} workers cannot share the layer memory://, which lives within one process, "
             "so a notification would reach only some of the browsers; name none, and they get a "

@@ -2,13 +2,14 @@
 
 import importlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from urllib.parse import urlsplit
 
 from ..exceptions import InvalidChannelLayerError
 from ..settings import Settings
 from .base import BaseChannelLayer
+from .url_parts import split_url
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
@@ -47,10 +48,7 @@ def layer_from_url(url: str) -> BaseChannelLayer:
         InvalidChannelLayerError: the scheme or an option is not known, or an
             option's value makes no sense.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InvalidChannelLayerError(f"{url!r} is no URL: {error}") from error
+    parts = split_url(url)
     if parts.scheme == "embedded":
         raise InvalidChannelLayerError(
             "embedded:// is a server that `asgi-notify serve` starts, and ends with itself; "
@@ -60,7 +58,9 @@ def layer_from_url(url: str) -> BaseChannelLayer:
         known = ", ".join(f"{scheme}://" for scheme in sorted(ENGINES))
         # The rest of a URL may hold a password, which is not for a log.
         name = f"{parts.scheme}://" if parts.scheme else url
-        raise InvalidChannelLayerError(f"no channel layer for {name!r}; known are {known}")
+        is_safe = parts.scheme or re.fullmatch(r"[\w-]*", url)
+        shown = repr(name) if is_safe else "a URL that does not begin with a scheme"
+        raise InvalidChannelLayerError(f"no channel layer for {shown}; known are {known}")
     return _load(ENGINES[parts.scheme])(url)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
 from ..exceptions import InvalidChannelLayerError
+from .url_parts import split_url
 
 __all__ = ["OPTIONS", "SCHEMES", "Place", "ValkeyAddress", "read_url"]
 
@@ -114,10 +115,7 @@ def read_url(url: str, others: Collection[str] = ()) -> Place:
 
 
 def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:  # its text may hold what stands before the "@"
-        raise InvalidChannelLayerError("the URL of the channel layer cannot be read") from error
+    parts = split_url(url)
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise InvalidChannelLayerError(f"{parts.scheme}:// is none of {known}")

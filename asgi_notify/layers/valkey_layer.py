@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from ..exceptions import ConfigurationError, InvalidChannelLayerError
 from .shared import EngineChannelLayer
+from .url_parts import split_url
 from .urls import OPTIONS, Options, read_keys, read_options
 from .valkey import engine_from_url
 from .valkey_address import OPTIONS as ENGINE_OPTIONS
@@ -73,7 +73,7 @@ class ValkeyChannelLayer(EngineChannelLayer):
         except InvalidChannelLayerError:
             raise
         except ConfigurationError as error:
-            raise InvalidChannelLayerError(f"{urlsplit(url).scheme}://: {error}") from error
+            raise InvalidChannelLayerError(f"{split_url(url).scheme}://: {error}") from error
 
     @staticmethod
     def options_of(url: str) -> dict[str, Any]:
@@ -82,6 +82,6 @@ class ValkeyChannelLayer(EngineChannelLayer):
         Raises:
             InvalidChannelLayerError: an option is not known, or its value makes no sense.
         """
-        parts = urlsplit(url)
+        parts = split_url(url)
         name = f"{parts.scheme}://"
         return read_options(name, parts.query, _OPTIONS, frozenset(ENGINE_OPTIONS))
