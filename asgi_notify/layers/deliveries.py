@@ -1,16 +1,19 @@
-"""How the messages of fixed-name channels come out of an engine, and back into it.
+"""How a worker's message is taken from an engine, held while it is handled, and given back.
+
+These are the messages of channels with a fixed name, which wait in the engine until one reader
+of any process takes them.
 
 ::
 
                      pull                     the reader says that it is done
     waiting in the --------> held by a reader --------------------------------> settled
-    engine      <---------   '---- its process holds on to it while it lives
+    engine      <---------   '---- its process extends the hold while it lives
                  the reader was cancelled, or its process died
 
-A process tells the engine every now and then that it still has what it holds. So a handler
-may take as long as it needs, and what a dead process held comes back after one
-``visibility_timeout``. A message whose readers die again and again is dropped in the end,
-since it may be what kills them.
+A process extends the hold on its messages three times in each ``visibility_timeout``. So a
+handler may take as long as it needs, and the messages of a process that died are given to other
+readers after one ``visibility_timeout``. A message whose readers die again and again is dropped
+after ``delivery_limit`` of them, since it may be what makes them die.
 """
 
 import logging
@@ -37,18 +40,20 @@ UNREADABLE, UNDELIVERABLE = "unreadable", "undeliverable"  # reasons of a loss
 
 
 Tell: TypeAlias = Callable[[str, object], Awaitable[None]]
-"""Tells the engine something of the message of a channel that has this token."""
+"""`Engine.settle` or `Engine.release`, which take a channel and the token of a message."""
 
 
 class Deliveries:
     """The fixed-name channels that this process reads.
 
     Args:
-        hub: the mailboxes of this process, where a channel that joins groups has one too.
+        hub: the mailboxes of this process. A fixed-name channel has one too, for what it is
+            sent as a member of groups.
         engine: where messages wait.
-        packing: makes messages of payloads.
-        hold: seconds after which a message that nobody holds on to is given back.
-        limit: how many readers may die of one message.
+        packing: decodes payloads into messages.
+        hold: seconds after which a message whose hold is not extended is given to others.
+        limit: to how many readers a message is given at most, apart from those that gave it
+            back.
     """
 
     def __init__(self, hub: Hub, engine: Engine, packing: Packing, hold: float, limit: int) -> None:
@@ -60,7 +65,10 @@ class Deliveries:
         self._held: set[tuple[str, object]] = set()  # channel and token
 
     async def receive(self, channel: str) -> Message:
-        """Wait for the next message of a channel, and settle it before it is handled."""
+        """Wait for the next message of a channel, and settle it before it is handled.
+
+        So it comes at most once, and is lost if its reader dies. See `take` for the other way.
+        """
         while True:
             found = await self._next(channel)
             if not isinstance(found, Held):
@@ -72,7 +80,11 @@ class Deliveries:
                 return message
 
     async def take(self, channel: str) -> Delivery:
-        """Wait for the next message of a channel, and hold on to it until it is handled."""
+        """Wait for the next message of a channel, and hold it until the reader settles it.
+
+        So it comes at least once: if its reader dies, another one gets it. A message that came
+        through a group is not held: it never was in the engine's queue.
+        """
         while True:
             found = await self._next(channel)
             if not isinstance(found, Held):
@@ -87,13 +99,13 @@ class Deliveries:
                 await self._engine.settle(channel, found.token)
 
     async def hold_on(self) -> None:
-        """A task: tell the engine again and again what this process still holds."""
+        """A task: extend, again and again, the hold on what this process has not settled."""
         while True:
             await anyio.sleep(self._hold / 3)
             try:
                 await at_a_time(self._extend, list(self._held))
             except LayerUnavailable:
-                continue  # others may be given them; that is what "at least once" means
+                continue  # other readers may get them too: "at least once" allows that
 
     async def _extend(self, held: tuple[str, object]) -> None:
         if held in self._held:
@@ -105,7 +117,11 @@ class Deliveries:
         await tell(channel, token)
 
     async def _next(self, channel: str) -> Message | Held:
-        """Wait for what a channel got as a member of groups, or for what the engine has for it."""
+        """Wait for the next message of a channel: from its mailbox, or held, from the engine.
+
+        Both are waited for at once, and both may come in the same moment. Then the one from the
+        mailbox is returned, and the other is given back to the engine.
+        """
         mailbox = self._hub.mailbox(channel)
         pulled: list[Held] = []
         errors: list[LayerUnavailable] = []  # raised below, since a task group would wrap it
@@ -125,7 +141,7 @@ class Deliveries:
                     waiting.cancel_scope.cancel()
         except BaseException:
             with anyio.CancelScope(shield=True):
-                for held in pulled:  # in the moment in which the reader was cancelled
+                for held in pulled:  # it came in the same moment in which the reader was cancelled
                     await self._engine.release(channel, held.token)
             raise
         finally:

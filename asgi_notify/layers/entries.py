@@ -1,4 +1,9 @@
-"""What waits in one channel's queue, and how a loss is reported and counted."""
+"""The kinds of entries that wait in a mailbox, and how a lost message is reported and counted.
+
+A mailbox is a queue of entries. Most of them carry a message or a client's event. A `Gap` stands
+where messages were lost, so that their reader learns of the loss in the right place of the
+order. A `Rejoined` is a mark for the mailbox itself, and no reader gets it.
+"""
 
 import sys
 from collections import Counter, deque
@@ -31,17 +36,17 @@ __all__ = [
 
 CLOSE = "connection.close"  # the type of the message that ends a connection
 
-PRESENCE = JOIN, LEAVE = "presence.join", "presence.leave"  # of those that tell who is there
+PRESENCE = JOIN, LEAVE = "presence.join", "presence.leave"  # the types of presence events
 
-GAP = "group.gap"  # the type of the message that tells of a loss
+GAP = "group.gap"  # the type of the message that reports a loss
 
-MAX_COUNTED = 1000  # groups and reasons; a table for people to read
+MAX_COUNTED = 1000  # pairs of reason and group that are counted apart; people read this table
 
-OTHERS = "*"  # stands for the groups that came too late to be counted; no group has this name
+OTHERS = "*"  # stands for all groups beyond these; no group has this name
 
 
 class Entry(NamedTuple):
-    """What waits in a mailbox: one object for all the mailboxes of a group."""
+    """What waits in a mailbox. All members of a group share the one entry of a message."""
 
     expires_at: float
     """On the mailbox's clock, in seconds; infinity for what the client itself sent."""
@@ -54,30 +59,38 @@ class Entry(NamedTuple):
 
     @property
     def group(self) -> str | None:
-        """The group that it was sent to, or None."""
+        """The group that the message was sent to; None if it was sent to a channel."""
         return getattr(self.message, "group", None)
 
     @property
     def after(self) -> Position | None:
-        """The position right before this one in its group's history; None where it has none."""
+        """The position right before the message's own; None if the history does not hold it."""
         position: Position | None = getattr(self.message, "position", None)
         return position and position._replace(offset=position.offset - 1)
 
 
 class FromClient(Entry):
-    """An event of the connection's own client, which may send another once it is read."""
+    """An event of the connection's own client.
+
+    Only a few of them wait at once. When one was read, the next may be taken from the server, so
+    a client that sends too much is slowed down, and does not fill the mailbox.
+    """
 
     __slots__ = ()
 
 
 class Replayed(Entry):
-    """A message out of a group's history, which takes no room of what is sent now."""
+    """A message from a group's history. It does not count against the mailbox's capacity."""
 
     __slots__ = ()
 
 
 class CloseRequest(Entry):
-    """Ends a connection. Takes no room, and is neither dropped nor too old, however much waits."""
+    """Asks a consumer to end its connection.
+
+    It does not count against the mailbox's capacity, is never dropped, and does not expire: a
+    connection must end when it is asked to, even if its mailbox is full.
+    """
 
     __slots__ = ()
 
@@ -88,22 +101,22 @@ class CloseRequest(Entry):
 
 
 class Gap(Entry):
-    """Tells, in their place, of messages that were lost."""
+    """A report of lost messages, in the place where they would have been."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, group: str, reason: str, lost: int | None, after: Position | None = None) -> "Gap":
-        """So many messages of a group, lost one after the other for one reason.
+        """The report of messages of a group that were lost in a row, for one reason.
 
         Args:
-            group: that they were sent to.
+            group: which group they were sent to.
             reason: why they were lost.
             lost: how many, or None where nobody can say.
             after: the position right before the first of them, where it had one.
         """
         content = {"type": GAP, "group": group, "reason": reason, "lost": lost}
-        # It is small, and must not be lost itself.
+        # It does not expire, since a report must not be lost itself. It is small.
         return cls(sys.float_info.max, stamped(content, group, after))
 
     @property
@@ -114,29 +127,35 @@ class Gap(Entry):
 
 
 class Rejoined(Entry):
-    """Stands between what waits of two memberships of one group. Nobody ever reads it.
+    """Marks, in the queue, where a channel has joined again a group that it had left.
 
-    Without it, what is left of the first would be taken for all that the group was sent.
+    Messages of its first membership may still wait. Between the two memberships the group may
+    have been sent messages that this channel did not get. Without the mark, the oldest message
+    that waits would be taken for the first one after which nothing is missing; see `resuming`.
     """
 
     __slots__ = ()
 
     @classmethod
     def of(cls, group: str) -> "Rejoined":
-        """Behind what waits of this group."""
+        """The mark for this group; it belongs behind what waits of the group."""
         return cls(sys.float_info.max, stamped({"type": GAP}, group))
 
 
 def followers_of(group: str) -> str:
-    """The group of those who follow a group's presence; none of an application's is called so."""
+    """The group of those who follow a group's presence.
+
+    The "!" keeps its name apart from all that an application can give to a group.
+    """
     return f"{group}!presence"
 
 
 def note(queue: deque[Entry], place: int, gap: Gap) -> bool:
-    """Tell of a loss right before a place of a queue; return whether that took an entry more.
+    """Report a loss right before a place of a queue; return whether that took an entry more.
 
-    Gaps that stand side by side are one for each group and reason. So there are
-    never more than two for each group between two other entries.
+    Of the gaps that stand side by side there, one of the same group and reason is enlarged
+    instead. So however many messages are lost in a row, their reports take little room: there
+    is one for each group and reason.
     """
     at = place
     while at and isinstance(queue[at - 1], Gap):
@@ -153,7 +172,10 @@ def note(queue: deque[Entry], place: int, gap: Gap) -> bool:
 
 
 def is_of_history(entry: Entry, group: str) -> bool:
-    """Whether an entry is, tells of or bounds what a group's history holds or held."""
+    """Whether an entry belongs to what a mailbox holds of a group's history.
+
+    That is a message with a position in it, a gap in it, or the mark of a new membership.
+    """
     return entry.group == group and (entry.after is not None or isinstance(entry, Rejoined))
 
 
@@ -161,8 +183,8 @@ class Losses(Counter[str]):
     """How many messages were lost, by reason.
 
     Attributes:
-        by_group: the same by reason and group, for messages to groups. Once
-            `MAX_COUNTED` are distinguished, the others are counted under `OTHERS`.
+        by_group: the same by reason and group, for messages to groups. Once it has
+            `MAX_COUNTED` pairs, losses of any other are counted under the group `OTHERS`.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,11 @@
-"""Who of this process is present in a group, as all processes know of it.
+"""How a process keeps its channels present in groups, and announces who joined and who left.
 
-The engine knows who is present, each for the time of a lease. A process renews the leases
-of its own channels, so that those of a process that died run out. Which process announces that
-a member has left does not matter: the engine hands each departure to one of them.
+The engine knows who is present in a group, in all processes. Each entry is a lease: it expires
+unless the process of the channel renews it, so the channels of a process that died disappear.
+
+That a member has joined is announced by the process in which it joined. That a member has left
+may be found out by any process, since the one where it was may be dead: all of them ask the
+engine, which hands each departure to one of them, and that one announces it.
 """
 
 from collections import deque
@@ -22,22 +25,23 @@ __all__ = ["LEASE", "Leases"]
 
 LEASE = 30.0  # seconds; a process that died is present for no longer
 BATCH = 512  # leases in one call of the engine
-SWEEP = 1.0  # seconds between two looks for those who are gone
+SWEEP = 1.0  # seconds between two questions to the engine who is gone
 
 
 class Leases:
-    """The channels of this process that are present somewhere, and what follows from it.
+    """The leases of the channels of this process, and the announcements of who left.
 
     Args:
         hub: who is in which group here.
         engine: where presence is kept.
         announce: sends a message ``{"type": "presence.join" or "presence.leave", ...}`` to those
             who follow a group.
-        encode: makes bytes of what a channel says of itself.
-        decode: makes that of bytes; None where they cannot be read.
+        encode: encodes the info of a channel.
+        decode: decodes it; None if it cannot be read.
         clock: returns the time in seconds.
-        grace: seconds that a member may be away without having left.
-        lease: seconds that a channel is present for without being renewed.
+        grace: seconds that a member may be away before it counts as gone, so that reloading
+            a page is not announced.
+        lease: seconds for which a channel is present without being renewed.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class Leases:
     async def enter(
         self, group: str, channel: str, member: str | None, info: Mapping[str, Any] | None
     ) -> None:
-        """Count a channel of a group as present, everywhere.
+        """Count a channel of a group as present, for all processes.
 
         Raises:
             LayerUnavailable: the engine is away.
@@ -78,30 +82,35 @@ class Leases:
         if not self._hub.has_member(group, channel):
             return  # its consumer has left
         who = channel if member is None else member
-        await self._report_left()  # or it might be taken for one that changed its member
+        # If the engine did not know yet that this channel had left before, it would take this
+        # for a change of its info or member. The report of the leave would then end it.
+        await self._report_left()
         lease = Lease(group, channel, who, None if info is None else self._encode(info))
         self._leases[group, channel] = lease
         is_new = await self._engine.enter(lease, self._seconds)
         if not self._hub.has_member(group, channel):
-            self.left(group, channel)  # while it was entered
+            self.left(group, channel)  # it left while the engine was entering it
         if is_new:
             await self._announce_of(JOIN, group, who, lease.info)
 
     def left(self, group: str, channel: str) -> None:
-        """Note that a channel has left a group, if it was present there; never waits."""
+        """Note that a channel has left a group, if it was present there.
+
+        Never waits, since it is part of a step of the hub. `sweep` reports it to the engine.
+        """
         if self._leases.pop((group, channel), None) is not None:
             self._left.append((group, channel, self._clock()))
             self._work.set()
 
     def follow(self, group: str) -> None:
-        """Look from now on who leaves a group, for as long as somebody here follows it."""
+        """Ask from now on who leaves a group, for as long as somebody here follows it."""
         self._followed.add(group)
 
     async def settle(self, *groups: str) -> None:
-        """Have the engine know of all who left here, and announce the members that are gone.
+        """Report to the engine who left here, and announce the members that are gone.
 
-        That is of those of the groups given, of the groups that a channel of this process
-        left not long ago, and of those that are followed here.
+        The engine is asked about three kinds of groups: those given, those that a channel of
+        this process has left within the last ``grace`` seconds, and those followed here.
 
         Raises:
             LayerUnavailable: the engine is away.
@@ -118,6 +127,7 @@ class Leases:
         while self._left:
             left = group, channel, at = self._left.popleft()
             try:
+                # The grace began when the channel left, not now: the engine may have been away.
                 away = self._clock() - at
                 await self._engine.leave(group, channel, max(0.0, self._grace - away))
             except LayerUnavailable:
@@ -137,13 +147,13 @@ class Leases:
                 await self._announce_of(LEAVE, group, member, info)
 
     async def present(self, group: str) -> dict[str, Info]:
-        """The channels that are present in a group, with what they say of themselves."""
+        """The channels that are present in a group, in all processes, with their info."""
         return {
             lease.channel: self._said(lease.info) for lease in await self._engine.present(group)
         }
 
     def clear(self) -> None:
-        """Forget who is present here, and announce nothing of it."""
+        """Forget who is present here, and announce nothing."""
         self._leases.clear()
         self._left.clear()
         self._leaving.clear()
@@ -160,11 +170,15 @@ class Leases:
                     if (lease.group, lease.channel) in self._leases
                 ]
                 await self._try(self._engine.renew, there, self._seconds)
-                # Those of a process that died are announced by one that is in the same group.
+                # Members of a process that died are announced by one that is in their group.
                 await self._try(self._announce_gone, {lease.group for lease in there})
 
     async def sweep(self) -> None:
-        """A task: announce those who are gone, now and then, and soon after somebody left."""
+        """A task: report who left, and announce who is gone.
+
+        It does so every `SWEEP` seconds. Where the grace is shorter, and somebody has left, it
+        does so as soon as that is over.
+        """
         while True:
             with anyio.move_on_after(SWEEP):
                 await self._work.wait()
@@ -184,4 +198,4 @@ class Leases:
         try:
             await func(*args)
         except LayerUnavailable:
-            return  # what is not renewed runs out, and what is not announced yet is announced later
+            return  # all callers try again: they are loops, and what is still to do is kept

@@ -1,17 +1,19 @@
-"""What goes between processes as bytes: messages, and what is said of a channel that is present.
+"""The format of the bytes that travel between processes, and how they are encoded and decoded.
 
 ::
 
-    0x02 | what it is (1) | MessagePack                 in clear
-    0x02 | "s"            | of the two above, sealed    where the layer has encryption keys
+    byte 0    byte 1    from byte 2 on
+    0x02      kind      MessagePack                                   without encryption keys
+    0x02      "s"       the kind and the MessagePack, encrypted       with encryption keys
 
-The first byte is the version. Version 1 was JSON, and was never released. What it is: "m",
-a message to the members of the topic; "p", one to the processes that follow it; "i", what
-a channel says of itself.
+Byte 0 is the version. Version 1 was JSON, and was never released. The kind is "m" for a message
+to the members of a topic, "p" for a message to the processes that follow it, or "i" for the info
+that a channel gives to the presence of a group.
 
-Whoever may write to the server can put anything there, and so can a newer release of this
-package. So nothing that comes is trusted to be readable: what is not is counted, logged
-once for each reason, and never raises where messages are received.
+Whoever may write to the server that carries them can put anything there, and so can a newer
+release of this package. So every payload may turn out to be unreadable. Then it is counted, and
+logged for the first time of each reason. It never raises: an error there would end the task
+that receives all messages of the process.
 """
 
 import logging
@@ -39,7 +41,7 @@ logger = logging.getLogger("asgi_notify.layers")
 TO_MEMBERS, TO_PROCESS, INFO = b"m", b"p", b"i"
 _VERSION, _SEALED = b"\x02", b"s"
 
-# Why a payload cannot be read; the names of the counters.
+# The reasons why a payload cannot be read. The counters have these names.
 VERSION, KEY, GARBAGE = "version", "key", "garbage"
 
 _ADVICE = {
@@ -51,7 +53,7 @@ _ADVICE = {
 
 
 class Unpacked(NamedTuple):
-    """What a payload held."""
+    """What a payload contained."""
 
     what: bytes
     """`TO_MEMBERS`, `TO_PROCESS` or `INFO`."""
@@ -59,21 +61,22 @@ class Unpacked(NamedTuple):
 
 
 class _Unreadable(Exception):
-    """A payload that is none of ours; with the reason."""
+    """A payload that cannot be read. Its text is the reason, one of the three above."""
 
 
 class Packing:
-    """Makes bytes of messages, and messages of bytes.
+    """Encodes messages into payloads, and decodes payloads into messages.
 
     Args:
-        max_size: bytes that a message may take.
-        keys: what payloads are encrypted with; see `Sealing`. None of them: they are not.
+        max_size: bytes that an encoded message may take, before it is encrypted.
+        keys: what payloads are encrypted with; see `Sealing`. Without any, they are not
+            encrypted.
 
     Attributes:
         refused: how many payloads could not be read, by reason.
 
     Raises:
-        ConfigurationError: a key is none.
+        ConfigurationError: a key is not a valid one.
         MissingExtra: there are keys, and the ``encryption`` extra is not installed.
     """
 
@@ -83,10 +86,14 @@ class Packing:
         self._sealing = _sealing(keys) if keys else None
 
     def pack(self, what: bytes, content: Mapping[str, Any]) -> bytes:
-        """The payload of a message, or of what a channel says of itself.
+        """Encode a message, or the info of a channel.
+
+        Args:
+            what: `TO_MEMBERS`, `TO_PROCESS` or `INFO`.
+            content: the message, or the info.
 
         Raises:
-            InvalidMessage: it holds what cannot travel, or it is too large.
+            InvalidMessage: it holds a value that cannot be encoded, or is too large.
         """
         packed = what + _packed(content)
         if len(packed) > self._max_size:
@@ -100,18 +107,18 @@ class Packing:
         return _VERSION + _SEALED + self._sealing.seal(packed)
 
     def unpack(self, payload: bytes, source: str, expected: bytes) -> Unpacked | None:
-        """What a payload holds; None where that cannot be read, which is counted and logged.
+        """Decode a payload; None if it cannot be read, which is counted and logged.
 
         Args:
-            payload: what came.
-            source: where from, for the log.
-            expected: what it may be, such as ``TO_MEMBERS + TO_PROCESS``.
+            payload: the bytes that came.
+            source: the topic or channel that they came from, for the log.
+            expected: the kinds that are allowed here, such as ``TO_MEMBERS + TO_PROCESS``.
         """
         try:
             return self._unpacked(payload, expected)
         except _Unreadable as error:
             reason = str(error)
-        except Exception:  # whatever a decoder makes of bytes that are nobody's
+        except Exception:  # a decoder may raise anything for bytes that it was not made for
             reason = GARBAGE
         self.refused[reason] += 1
         if self.refused[reason] == 1:
@@ -142,7 +149,7 @@ class Packing:
 
 
 def _sealing(keys: Sequence[str | bytes]) -> "Sealing":
-    from .sealing import Sealing  # here, as few need what it imports
+    from .sealing import Sealing  # not above: it needs a package that few have installed
 
     return Sealing(keys)
 
@@ -152,12 +159,12 @@ def _packed(content: Mapping[str, Any]) -> bytes:
         try:
             return _encoder.encode(content)
         except (OverflowError, UnicodeEncodeError):
-            pass  # a long number or half of a surrogate pair, which `spelled` finds
+            pass  # a long number or half of a surrogate pair: `spelled` deals with both
     return _encoder.encode(spelled(content))
 
 
 def _extended(value: object) -> Ext:
-    assert isinstance(value, Foreign)  # nothing else is left of what `spelled` returns
+    assert isinstance(value, Foreign)  # `spelled` leaves nothing else that msgspec cannot encode
     return Ext(value.code, _encoder.encode(value.spelling))
 
 
@@ -165,6 +172,6 @@ def _read(code: int, data: memoryview) -> object:
     return FOREIGN[code].read(_decoder.decode(data))
 
 
-# Made once, as both cost more than a small message.
+# Made once: to make one takes longer than to encode or decode a small message.
 _encoder = Encoder(enc_hook=_extended)
 _decoder: Decoder[Any] = Decoder(ext_hook=_read)

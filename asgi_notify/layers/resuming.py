@@ -19,8 +19,8 @@ __all__ = ["joined", "replay_from"]
 def replay_from(since: Position, owed: Position | None) -> Position:
     """The position after which the replay begins.
 
-    If the two are of different histories, it is the one that is owed: what it promises can
-    still be kept, and the position that is asked for is of a history that is over.
+    If the two are of different histories, neither is the earlier one, and it begins at what is
+    owed, since that was promised.
 
     Args:
         since: the position that is asked for.

@@ -1,4 +1,13 @@
-"""A layer that several processes share: the hub of this one, and an engine between them."""
+"""The channel layer that all engines share: it joins this process's hub to an engine.
+
+Each part of the work has a room of its own, and this one puts them together: `Link` follows
+groups and reads their histories, `Leases` keeps presence, `Deliveries` reads fixed-name channels,
+`Packing` encodes messages, and `insist` waits for an engine that is away.
+
+All of them live in one event loop, that of the consumers, and a layer may be called from any
+thread. So a method of the contract comes here in pairs: ``_history`` is called anywhere and goes
+by `_there` to the consumers' loop, where ``_read`` does the work.
+"""
 
 import logging
 import re
@@ -52,23 +61,23 @@ class EngineChannelLayer(LocalChannelLayer):
     Args:
         make_engine: makes an engine that is not open; called again when the consumers'
             event loop is another one.
-        history: how much is kept of which groups, by glob or compiled pattern; all
-            processes are to say the same.
-        idempotency_window: for how long a message's key is known, in seconds.
-        presence_grace: how long a member may be away without having left, in seconds.
-        presence_lease: how long the members of a process that died are present, in seconds.
-        max_message_size: bytes of an encoded message.
+        history: how much is kept of which groups, by glob or compiled pattern; it must be
+            the same in all processes.
+        idempotency_window: seconds for which the key of a message is remembered.
+        presence_grace: seconds that a member may be away before it counts as gone.
+        presence_lease: seconds for which the members of a process that died stay present.
+        max_message_size: bytes that an encoded message may take.
         encryption_keys: what all that goes between processes is encrypted with, apart from
             names; the first one encrypts, all of them decrypt.
-        visibility_timeout: seconds after which the message of a fixed-name channel is given to
-            another reader, where the process died that had it.
-        delivery_limit: readers that may die of one message; then it is dropped.
-        check_interval: seconds after which a group that is quiet is looked at for messages
-            that were missed.
-        release_delay: seconds that a group is followed on after its last member left.
+        visibility_timeout: seconds after which a message of a fixed-name channel is given to
+            another reader if the process that held it has died.
+        delivery_limit: readers that may die of one message before it is dropped.
+        check_interval: seconds between two comparisons of quiet groups with their histories,
+            by which a lost message is noticed.
+        release_delay: seconds for which a group is still followed after its last member left.
         timeout: seconds that a call waits for the engine.
         publish_timeout: seconds that a message to a group or a channel waits for an engine
-            that is away; 0: it fails as soon as that is known, None: as ``timeout``.
+            that is away. With 0 it fails as soon as that is known; None stands for ``timeout``.
         clock: returns the time in seconds, for tests.
     """
 
@@ -150,7 +159,7 @@ class EngineChannelLayer(LocalChannelLayer):
             if self._leases is not None:
                 await self._leases.settle()
         except LayerUnavailable:
-            pass  # the leases run out
+            pass  # the engine lets the leases run out by itself
         finally:
             await link.close()
 
@@ -162,7 +171,10 @@ class EngineChannelLayer(LocalChannelLayer):
     # Whose loop.
 
     async def _there(self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an async function in the consumers' loop: this one, where there is none yet."""
+        """Run an async function in the consumers' loop, from any thread.
+
+        Where there is no such loop yet, or it has ended, the caller's becomes the consumers'.
+        """
         while True:
             ref = self._loop_ref
             if ref is None or ref.is_over:
@@ -186,7 +198,7 @@ class EngineChannelLayer(LocalChannelLayer):
             ref.start(link.close)
 
     async def _linked(self) -> Link:
-        """The link of the consumers' loop, opened where it is not."""
+        """The link of the consumers' loop, which is opened now if it is not open."""
         assert self._opening is not None
         if self._link is not None:
             return self._link
@@ -224,15 +236,15 @@ class EngineChannelLayer(LocalChannelLayer):
     # The hub's watcher.
 
     def group_begins(self, group: str) -> None:
-        """Nothing is left to do: it is followed before its first member joins."""
+        """Do nothing: `Link.join` follows a group before its first member is in it."""
 
     def group_ends(self, group: str) -> None:
-        """Follow a group no longer than a moment."""
+        """Have the link stop following a group, after a moment."""
         if self._link is not None:
             self._link.group_ends(group)
 
     def member_left(self, group: str, channel: str) -> None:
-        """Count a channel as present no more."""
+        """Have the leases note that a channel is not present any more."""
         if self._leases is not None:
             self._leases.left(group, channel)
 
@@ -334,11 +346,16 @@ class EngineChannelLayer(LocalChannelLayer):
     # Between processes.
 
     async def _ask(self, topic: str, message: Mapping[str, Any], link: Link) -> int:
-        """Publish something for the processes themselves; return how many that were."""
+        """Publish a message to the processes themselves; return how many received it."""
         return (await link.engine.publish(topic, self._packing.pack(TO_PROCESS, message))).receivers
 
     def _take_direct(self, topic: str, message: FrozenMessage) -> None:
-        """Take what is for this process. Never waits or fails."""
+        """Take a message that is for this process itself; never waits.
+
+        There are three types of them: ``layer.send`` brings a message for a channel of this
+        process, ``layer.list`` asks for its channels of a group, and ``layer.channels`` is an
+        answer to that question.
+        """
         kind = message["type"]
         if kind == "layer.send":
             self._send_here(message)
@@ -351,7 +368,7 @@ class EngineChannelLayer(LocalChannelLayer):
         try:
             self.hub.send(message["channel"], FrozenMessage(message["message"]))
         except ChannelFull:
-            pass  # counted by the mailbox; its sender is in another process
+            pass  # the mailbox has counted it, and its sender in another process has gone on
         except Exception:
             channel = message.get("channel")
             logger.exception("a message to %s was lost", channel, extra={"channel": channel})
@@ -369,7 +386,10 @@ class EngineChannelLayer(LocalChannelLayer):
         return await self._there(self._list, group)
 
     async def _list(self, group: str) -> dict[str, Info]:
-        """Ask all processes that follow the group; each lists its own."""
+        """List the channels of a group: ask all processes that follow it, and join the answers.
+
+        A process that does not answer within `ANSWER_TIMEOUT` is left out.
+        """
         link = await self._linked()
         number = next(self._numbers)
         question = self._questions[number] = _Question()
@@ -395,7 +415,7 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _present(self, group: str) -> dict[str, Info]:
         await self._linked()
-        await self._tell_gone(group)  # who left here a moment ago is listed no more
+        await self._tell_gone(group)  # or one that left here a moment ago would still be listed
         assert self._leases is not None
         return dict(await self._leases.present(group))
 
@@ -455,7 +475,13 @@ class EngineChannelLayer(LocalChannelLayer):
 
 
 class _Question:
-    """What the processes that follow a group answer, until all have."""
+    """A question to the processes that follow a group, and the answers so far.
+
+    Attributes:
+        channels: all channels that were answered.
+        awaited: how many answers will come; None until the engine has said how many processes
+            the question reached. Answers may come before that.
+    """
 
     def __init__(self) -> None:
         self.channels: list[str] = []
