@@ -201,6 +201,8 @@ class Job:
             anyio.RunFinishedError: the loop has ended.
             Exception: what the function has raised.
         """
+        if self._is_withdrawn:
+            anyio.from_thread.check_cancelled()
         call = Call(func)
         self._acts.append(call)
         self._tell()
