@@ -386,7 +386,9 @@ async def test_a_dispatch_of_ones_own_bounds_its_handler(
         await tell(layer, lambda consumer: consumer.send("still here"))
         assert await client.receive_from(PATIENCE) == "still here"
     assert seen == ["left", "cut off"]
-    assert caplog.records == [r for r in caplog.records if r.levelname == "INFO"]
+    # In debug mode asyncio itself complains of a machine that is busy.
+    ours = [record for record in caplog.records if record.name.startswith("asgi_notify")]
+    assert {record.levelname for record in ours} <= {"INFO"}
 
 
 async def test_a_handler_that_still_waits_for_a_thread_is_not_begun_once_it_is_cancelled(
