@@ -10,10 +10,10 @@
                         '---------> engine ---> receive -----'
 
 A process follows the groups that have a member in it, and, for a moment, those that had one.
-A `Link` belongs to one event loop, as its engine does. Three tasks work for it:
+A `Link` belongs to one event loop, as its engine does. These tasks work for it:
 
-- `_serve` subscribes to the groups that somebody joins, and reads the histories of the groups
-  that have missed something.
+- `_serve`, one for each part of the engine, subscribes to the groups that somebody joins, and
+  reads the histories of the groups that have missed something.
 - `_deliver_lagging` delivers what `receive` could not deliver at once, because consumers had
   not read yet what came before.
 - `_look_after` unsubscribes from groups without members, and compares quiet groups with their
@@ -102,6 +102,8 @@ class State(NamedTuple):
 class _Followed:
     """One topic that this process follows, or is about to."""
 
+    part: "_Part"
+    """What it lives on."""
     ready: anyio.Event
     """Set when the attempt to subscribe has ended. All topics that are subscribed to in one
     call share it; `is_subscribed` and `error` say how it ended."""
@@ -110,6 +112,21 @@ class _Followed:
     joining: int = 0  # calls of `join` under way; it is not released before they end
     error: LayerUnavailable | None = None
     release_at: float = inf  # on the event loop's clock; counts only while it has no members
+
+
+class _Part:
+    """What is to be done on one part of the engine, by a task of its own.
+
+    So a server that does not answer keeps nobody waiting but those whose groups live there.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.wanted: list[str] = []  # topics that `Link._serve` is to subscribe to
+        self.ready = anyio.Event()  # set when the attempt to subscribe to these has ended
+        self.behind: set[str] = set()  # groups whose histories it is to look at
+        self.is_serving = False  # whether it is at work
+        self.work = anyio.Event()  # wakes it
 
 
 class Link:
@@ -152,17 +169,13 @@ class Link:
         self._starting: deque[Callable[[], Awaitable[object]]] = deque()
         self._started = anyio.Event()
         self._followed: dict[str, _Followed] = {}
-        self._wanted: list[str] = []  # topics that `_serve` is to subscribe to
-        self._ready = anyio.Event()  # set when the attempt to subscribe to these has ended
-        self._is_serving = False  # whether `_serve` is at work
-        self._behind: set[str] = set()  # groups whose histories `_serve` is to look at
+        self._parts: dict[str, _Part] = {}  # by name
         self._idle: set[str] = set()  # groups without members, which `_look_after` releases
         self._inbox: deque[tuple[str, FrozenMessage]] = deque()  # not delivered yet
         self._down: dict[str, str] = {}  # the parts that cannot be reached, with the reasons
         self._is_back = anyio.Event()  # set, and replaced, whenever a part is reached again
         self._lagging: Lagging = ()  # mailboxes whose readers are to catch up first
         self._in_turn = 0  # messages delivered since consumers had a turn
-        self._work = anyio.Event()  # wakes `_serve`
         self._arrived = anyio.Event()  # wakes `_deliver_lagging`
 
     async def open(self) -> None:
@@ -181,7 +194,7 @@ class Link:
             with anyio.CancelScope(shield=True):
                 await self.close()
             raise
-        for task in (self._serve, self._deliver_lagging, self._look_after):
+        for task in (self._deliver_lagging, self._look_after):
             self.start(task)
 
     async def _live(self, alive: anyio.Event) -> None:
@@ -361,14 +374,23 @@ class Link:
         """
         followed = self._followed.get(group)
         if followed is None:
-            followed = self._followed[group] = _Followed(self._ready)
-            self._wanted.append(group)
-            self._work.set()
+            part = self._part_of(group)
+            followed = self._followed[group] = _Followed(part, part.ready)
+            part.wanted.append(group)
+            part.work.set()
         followed.joining += 1
         return followed
 
+    def _part_of(self, group: str) -> _Part:
+        name = self.engine.part_of(group)
+        part = self._parts.get(name)
+        if part is None:
+            part = self._parts[name] = _Part(name)
+            self.start(partial(self._serve, part))
+        return part
+
     async def _until_subscribed(self, group: str, followed: _Followed) -> None:
-        if self._is_serving:
+        if followed.part.is_serving:
             # `_serve` is at work for others, for as long as that takes, so the wait of this one
             # needs a timer of its own.
             with anyio.move_on_after(self._options.timeout):
@@ -418,7 +440,7 @@ class Link:
                 self._hub.lose(topic, LOST, 1)
             else:
                 followed.stream.is_reading = True
-                self._read_later(topic)
+                self._read_later(topic, followed)
 
     def _take_direct(self, topic: str, message: FrozenMessage) -> None:
         try:
@@ -434,7 +456,7 @@ class Link:
             return  # the message was on its way when the subscription ended
         ready = followed.stream.take(message)
         if followed.stream.is_reading and followed.is_subscribed:
-            self._read_later(topic)
+            self._read_later(topic, followed)
         self._hand_out(topic, ready)
 
     def _hand_out(self, group: str, messages: Sequence[FrozenMessage]) -> None:
@@ -476,28 +498,28 @@ class Link:
             "the channel layer reaches other processes again, after %.1f s%s",
             seconds, f": {part} is back" if part else "", extra={"part": part},
         )  # fmt: skip
-        concerned = (group for group in self._followed if self.engine.part_of(group) == part)
-        self._behind.update(concerned)
-        self._work.set()
+        for group, followed in self._followed.items():
+            if followed.part.name == part:
+                self._read_later(group, followed)
 
     # The tasks.
 
-    async def _serve(self) -> None:
+    async def _serve(self, part: _Part) -> None:
         """A task: subscribe to what is wanted and read what is missing, whenever it is woken."""
         while True:
-            self._is_serving = False
-            await self._work.wait()
-            self._is_serving = True
-            self._work = anyio.Event()
+            part.is_serving = False
+            await part.work.wait()
+            part.is_serving = True
+            part.work = anyio.Event()
             await checkpoint()  # all who join in this turn of the loop share one call
-            while self._wanted:
-                wanted, self._wanted = self._wanted, []
-                ready, self._ready = self._ready, anyio.Event()
+            while part.wanted:
+                wanted, part.wanted = part.wanted, []
+                ready, part.ready = part.ready, anyio.Event()
                 try:
                     await self._subscribe(wanted)
                 finally:
                     ready.set()
-            await self._read_what_is_missing()
+            await self._read_what_is_missing(part)
 
     async def _subscribe(self, groups: Sequence[str]) -> None:
         for start in range(0, len(groups), BATCH):
@@ -522,28 +544,27 @@ class Link:
             if group in tops:
                 self._hand_out(group, followed.stream.start(tops[group]))
                 if followed.stream.is_reading:
-                    self._behind.add(group)
+                    followed.part.behind.add(group)
             followed.is_subscribed = True
 
-    def _read_later(self, group: str) -> None:
-        self._behind.add(group)
-        self._work.set()
+    def _read_later(self, group: str, followed: _Followed) -> None:
+        followed.part.behind.add(group)
+        followed.part.work.set()
 
-    async def _read_what_is_missing(self) -> None:
-        for _ in range(len(self._behind) // BATCH + 1):
-            down = {group for group in self._behind if self.engine.part_of(group) in self._down}
-            groups = list(islice(self._behind - down, BATCH))
-            if not groups:
-                return  # came_up() wakes this task for the others
-            self._behind.difference_update(groups)
+    async def _read_what_is_missing(self, part: _Part) -> None:
+        for _ in range(len(part.behind) // BATCH + 1):
+            groups = list(islice(part.behind, BATCH))
+            if not groups or part.name in self._down:
+                return  # came_up() wakes this task again
+            part.behind.difference_update(groups)
             try:
                 await self._doubt(groups)
                 for group in groups:
                     await self._fill(group)
             except LayerUnavailable:
-                self._behind.update(groups)
+                part.behind.update(groups)
                 await anyio.sleep(self._options.timeout / 5)
-                self._work.set()
+                part.work.set()
                 return
 
     async def _doubt(self, groups: Sequence[str]) -> None:
@@ -605,8 +626,8 @@ class Link:
                 continue
             if anyio.current_time() >= look_at:
                 look_at = anyio.current_time() + self._options.check_interval
-                self._behind.update(self._followed)
-                self._work.set()
+                for group, followed in self._followed.items():
+                    self._read_later(group, followed)
 
     async def _release(self) -> None:
         now = anyio.current_time()

@@ -11,11 +11,15 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from asgi_notify.consumers import AsyncWebsocketConsumer
 from asgi_notify.exceptions import ChannelFull, InvalidMessage, LayerUnavailable
 from asgi_notify.layers import History, Joined, Mailbox, Sent
-from asgi_notify.layers.engine import Read
+from asgi_notify.layers.engine import Read, Receiver
+from asgi_notify.layers.sharded import ShardedEngine, rendezvous
 from asgi_notify.layers.shared import EngineChannelLayer
 from asgi_notify.positions import Position
+from asgi_notify.testing import WebsocketCommunicator
+from asgi_notify.types import Message
 
 from .double import DoubleEngine, Place
 from .tools import Clock, number, numbers, publish, read, waiting
@@ -375,6 +379,158 @@ async def test_a_join_that_was_cancelled_leaves_nothing(processes: Processes) ->
     await until(lambda: layer.statistics()["followed"] == 0)
     await layer.group_add("room", mailbox.channel)
     layer.detach(mailbox)
+
+
+# A layer that nobody has opened.
+
+
+async def test_a_consumer_in_no_group_hears_other_processes_without_a_lifespan(
+    processes: Processes,
+) -> None:
+    other = await processes.start()
+    layer = EngineChannelLayer(lambda: DoubleEngine(processes.place))
+    mailbox = await layer.attach()
+    await other.send(mailbox.channel, number(1))
+    assert await take(mailbox, 1) == [1]
+    layer.detach(mailbox)
+    await layer.close()
+
+
+class Told(AsyncWebsocketConsumer):
+    """Tells its client how it is reached, and what comes."""
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.send(self.channel_name)
+
+    async def number(self, event: Message) -> None:
+        await self.send(str(event["n"]))
+
+
+async def test_a_client_of_a_consumer_in_no_group_is_reached_without_a_lifespan(
+    processes: Processes,
+) -> None:
+    other = await processes.start()
+    layer = EngineChannelLayer(lambda: DoubleEngine(processes.place))
+    app = Told.as_asgi(channel_layer=layer)
+    with anyio.fail_after(5):
+        client = WebsocketCommunicator(app, "/")
+        await client.connect()
+        channel = await client.receive_from()
+        await other.send(str(channel), number(1))
+        assert await client.receive_from() == "1"
+        await client.disconnect()
+    await layer.close()
+
+
+async def test_who_waits_for_a_channel_of_its_own_hears_other_processes_without_a_lifespan(
+    processes: Processes,
+) -> None:
+    other = await processes.start()
+    layer = EngineChannelLayer(lambda: DoubleEngine(processes.place))
+    got: list[int] = []
+    channel = await layer.new_channel()
+
+    async def receive() -> None:
+        got.append((await layer.receive(channel))["n"])
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive)
+            await until(lambda: layer.hub.is_read)
+            await other.send(channel, number(1))
+    assert got == [1]
+    await layer.close()
+
+
+async def test_a_layer_that_cannot_be_opened_refuses_all_who_come_after_one_timeout(
+    place: Place,
+) -> None:
+    attempts: list[float] = []
+
+    class Away(DoubleEngine):
+        async def open(self, receiver: Receiver) -> None:
+            attempts.append(anyio.current_time())
+            await anyio.sleep(0.05)
+            raise LayerUnavailable("it is away")
+
+    layer = EngineChannelLayer(lambda: Away(place))
+    refused: list[str] = []
+
+    async def attach() -> None:
+        with pytest.raises(LayerUnavailable) as caught:
+            await layer.attach()
+        refused.append(str(caught.value))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(attach)
+    assert refused == ["it is away"] * 20
+    assert len(attempts) == 1
+    assert not layer.hub.attached
+    await attach()
+    assert len(attempts) == 2, "who comes later tries again"
+    await layer.close()
+
+
+# Several engines.
+
+
+class Deaf(DoubleEngine):
+    """Gives no answer for as long as it is cut, as a server that was stopped."""
+
+    async def _reach(self) -> None:
+        while self.is_cut:
+            await anyio.sleep_forever()
+        await super()._reach()
+
+
+@pytest.fixture
+def sides(clock: Clock) -> dict[str, Deaf]:
+    return {name: Deaf(Place(clock)) for name in ("one", "other")}
+
+
+async def test_a_server_that_does_not_answer_fails_the_joins_of_its_own_groups_alone(
+    sides: dict[str, Deaf], clock: Clock
+) -> None:
+    groups = [f"{kind}{number}" for kind in ("room", "plain") for number in range(15)]
+    lost = {group for group in groups if rendezvous(sides, group) == "other"}
+    assert 5 <= len(lost) <= 25
+    joined: set[str] = set()
+    refused: dict[str, str] = {}
+
+    async def join_one(group: str) -> None:
+        try:
+            await layer.group_add(group, mailbox.channel)
+            joined.add(group)
+        except LayerUnavailable as error:
+            refused[group] = str(error)
+
+    kept = History(size=50, ttl=60)
+    layer = EngineChannelLayer(lambda: ShardedEngine(sides), history={"room*": kept}, timeout=0.5)
+    async with layer:
+        mailbox = await layer.attach()
+        sides["other"].is_cut = True  # and nobody knows yet
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                for group in groups:
+                    tasks.start_soon(join_one, group)
+                await until(lambda: len(joined) == len(groups) - len(lost))
+                assert refused == {}, "nobody has waited for the other server"
+                late = next(name for name in map(str, range(99)) if name not in groups
+                            and rendezvous(sides, name) == "one")  # fmt: skip
+                await layer.group_add(late, mailbox.channel)
+                assert refused == {}
+        assert joined == set(groups) - lost
+        assert refused.keys() == lost
+        assert all("could not be joined within 0.5 s" in text for text in refused.values())
+        sides["other"].is_cut = False
+        for group in lost:
+            await layer.group_add(group, mailbox.channel)
+        for group in groups:
+            await layer.group_send(group, number(1))
+        assert await take(mailbox, len(groups)) == [1] * len(groups)
+        layer.detach(mailbox)
 
 
 # Single channels.
