@@ -35,6 +35,7 @@ from .idempotency import WINDOW
 from .leases import LEASE, Leases
 from .link import Link, LinkOptions, State
 from .local import LocalChannelLayer
+from .mailbox import Mailbox
 from .options import PatternMap, positive, whole
 from .overflow import Overflow
 from .packing import INFO, KEY, TO_MEMBERS, TO_PROCESS, Packing
@@ -134,6 +135,8 @@ class EngineChannelLayer(LocalChannelLayer):
         self._leases: Leases | None = None
         self._deliveries: Deliveries | None = None
         self._opening: anyio.Lock | None = None
+        self._failures = 0  # attempts to open that came to nothing
+        self._failure = ""  # why the last of them did
         self._questions: dict[int, _Question] = {}
         self._numbers = count(1)
         self.hub.watcher = self
@@ -202,36 +205,41 @@ class EngineChannelLayer(LocalChannelLayer):
         assert self._opening is not None
         if self._link is not None:
             return self._link
+        failures = self._failures
         async with self._opening:
             if self._link is None:
-                engine = self._make_engine()
-                link = Link(
-                    self.hub,
-                    engine,
-                    self._keeps,
-                    self._packing,
-                    self._take_direct,
-                    self._link_options,
-                )
-                await link.open()
-                self._leases = Leases(
-                    self.hub,
-                    engine,
-                    self._tell_followers,
-                    partial(self._packing.pack, INFO),
-                    self._info,
-                    self._clock,
-                    self._grace,
-                    self._lease,
-                )
-                self._deliveries = Deliveries(
-                    self.hub, engine, self._packing, self._visibility, self._delivery_limit
-                )
-                link.start(self._deliveries.hold_on)
-                link.start(self._leases.renew)
-                link.start(self._leases.sweep)
-                self._link = link
+                if self._failures > failures:  # nobody waits for one timeout after another
+                    raise LayerUnavailable(self._failure)
+                try:
+                    self._link = await self._opened()
+                except LayerUnavailable as error:
+                    self._failures += 1
+                    self._failure = str(error)
+                    raise
         return self._link
+
+    async def _opened(self) -> Link:
+        engine = self._make_engine()
+        link = Link(
+            self.hub, engine, self._keeps, self._packing, self._take_direct, self._link_options
+        )
+        await link.open()
+        self._leases = Leases(
+            self.hub,
+            engine,
+            self._tell_followers,
+            partial(self._packing.pack, INFO),
+            self._info,
+            self._clock,
+            self._grace,
+            self._lease,
+        )
+        self._deliveries = Deliveries(
+            self.hub, engine, self._packing, self._visibility, self._delivery_limit
+        )
+        for task in (self._deliveries.hold_on, self._leases.renew, self._leases.sweep):
+            link.start(task)
+        return link
 
     # The hub's watcher.
 
@@ -327,8 +335,20 @@ class EngineChannelLayer(LocalChannelLayer):
                 "read it faster, send less, or raise the layer's channel_capacity"
             )
 
+    async def _attach(self, prefix: str, overflow: Overflow, tell_gaps: bool) -> Mailbox:
+        mailbox = await super()._attach(prefix, overflow, tell_gaps)
+        if self._link is None:  # else no other process could send to it
+            try:
+                await self._linked()
+            except BaseException:
+                self.detach(mailbox)
+                raise
+        return mailbox
+
     async def _receive(self, channel: str) -> Message:
         if "!" in channel:
+            self._settle()
+            await self._linked()
             return await super()._receive(channel)
         return await (await self._reading()).receive(channel)
 
