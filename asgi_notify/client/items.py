@@ -39,7 +39,7 @@ class Gap(NamedTuple):
     reason: str
     """``full`` (this client read too slowly), ``expired`` (they waited too long),
     ``unrecovered`` (the connection was lost and the history does not reach back), or
-    ``unreadable`` (the server sent what this client cannot read, which may have been one)."""
+    ``unreadable`` (one came that the server, or this client, cannot read)."""
     lost: int | None
     """How many are missing; None where nobody knows."""
 

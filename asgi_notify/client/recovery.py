@@ -13,6 +13,10 @@ from .items import Frame, Gap, Notification, is_repeated, text_of
 
 __all__ = ["Delivery", "Follower", "Recovery"]
 
+# Reasons of a gap that the server tells after it has looked into the history. Who asked again
+# would lose what follows the gap, too, since an answer that recovers nothing begins behind it.
+LOST_FOR_GOOD = {"unrecovered", "unreadable"}
+
 
 @dataclass(eq=False)
 class Follower:
@@ -125,14 +129,16 @@ class Recovery:
         return gaps, self._ask_by_position(again)
 
     def _lose(self, frame: Frame) -> tuple[list[Delivery], list[Frame]]:
-        group, lost = text_of(frame, "group"), frame.get("lost")
+        group, reason, lost = text_of(frame, "group"), text_of(frame, "reason"), frame.get("lost")
         followers = self.live(group)
-        # Where there is a history, it may still hold what did not fit on the way.
-        again = [each for each in followers if each.position is not None]
+        again: list[Follower] = []
+        if reason not in LOST_FOR_GOOD:
+            # Where there is a history, it may still hold what did not fit on the way.
+            again = [each for each in followers if each.position is not None]
         for follower in again:
             follower.is_live = False
-        gap = Gap(group, text_of(frame, "reason"), lost if type(lost) is int else None)
-        gaps: list[Delivery] = [(each, gap) for each in followers if each.position is None]
+        gap = Gap(group, reason, lost if type(lost) is int else None)
+        gaps: list[Delivery] = [(each, gap) for each in followers if each.is_live]
         return gaps, self._ask_by_position(again)
 
     def _refuse(self, frame: Frame) -> Iterator[Delivery]:

@@ -180,7 +180,7 @@ def gap(group: str, reason: str, lost: int | None) -> str:
 
     Args:
         group: which one.
-        reason: ``full``, ``expired`` or ``unrecovered``.
+        reason: ``full``, ``expired``, ``unrecovered`` or ``unreadable``.
         lost: how many; None where nobody knows.
     """
     return _spell({"type": "gap", "group": group, "reason": reason, "lost": lost})

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +155,20 @@ def test_a_gap_is_told_where_there_is_no_history() -> None:
     assert recovery.take(gap) == ([(one, Gap("a", "full", 3))], [])
 
 
+@pytest.mark.parametrize("reason", ["unrecovered", "unreadable"])
+@pytest.mark.parametrize("following", [at(9), at(1, "bbbbbbbb")])
+def test_behind_a_gap_that_no_history_can_fill_it_goes_on_at_once(
+    reason: str, following: str
+) -> None:
+    recovery, one = Recovery(), Follower("a")
+    recovery.take(confirmed(recovery.follow(one), at(5)))
+    gap = {"type": "gap", "group": "a", "reason": reason, "lost": 3}
+    assert recovery.take(gap) == ([(one, Gap("a", reason, 3))], [])
+    notification = Notification("a", following, following)
+    assert recovery.take(notified(following)) == ([(one, notification)], [])
+    assert wanted(recovery.resume()) == [("a", following)]
+
+
 def test_a_group_is_left_with_its_last_follower() -> None:
     recovery, one, other = Recovery(), Follower("a"), Follower("a")
     recovery.follow(one)
@@ -244,7 +259,7 @@ class Server:
 
 STEPS = st.lists(
     st.sampled_from(
-        ["publish", "publish", "read", "read", "cut", "trim", "restart", "gap", "join"]
+        ["publish", "publish", "read", "read", "cut", "trim", "restart", "gap", "hole", "join"]
     ),
     max_size=60,
 )
@@ -267,8 +282,14 @@ def test_whatever_happens_each_has_all_in_order_or_is_told_of_the_gap(steps: lis
         for ask in recovery.resume():
             server.answer(ask)
 
-    def gap() -> None:
-        server.wire = [{"type": "gap", "group": "a", "reason": "full", "lost": None}]
+    def gap(reason: str) -> None:
+        server.wire = [{"type": "gap", "group": "a", "reason": reason, "lost": None}]
+
+    def hole() -> None:
+        """What is on its way is lost, and the history does not have it; then comes another."""
+        server.first = server.top + 1
+        gap("unrecovered")
+        server.publish()
 
     def take() -> None:
         deliveries, answers = recovery.take(server.wire.pop(0))
@@ -291,7 +312,9 @@ def test_whatever_happens_each_has_all_in_order_or_is_told_of_the_gap(steps: lis
             server.epoch, server.first, server.top = server.epoch + 1, 1, 0
             cut()
         elif step == "gap" and server.is_subscribed and all(f.is_live for f in read):
-            gap()
+            gap("full")
+        elif step == "hole" and server.is_subscribed and all(f.is_live for f in read):
+            hole()
         elif step == "join" and len(read) < 3:
             join()
     while server.wire:

@@ -224,3 +224,15 @@ test("what cannot be read is a gap for whoever is live, and for nobody else", ()
   one.unreadable();
   assert.deepEqual(told, [["subscribed", undefined], ["gap", "unreadable"]]);
 });
+
+test("behind a gap it goes on with what follows, in the same history and in a new one", () => {
+  for (const following of ["a-9", "b-1"]) {
+    const [one, told, reader] = group("a-4");
+    one.request(1);
+    one.subscribed({ ref: 1, position: "a-4", recovered: true });
+    one.gap({ reason: "unrecovered", lost: 4 });
+    one.notification({ id: following, data: 0 });
+    assert.deepEqual(told.slice(-2), [["gap", "unrecovered"], ["notification", following]]);
+    assert.deepEqual([reader.state, reader.position], ["live", following]);
+  }
+});
