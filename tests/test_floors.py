@@ -24,6 +24,7 @@ LONGER: Mapping[str, int] = {
     "gathering": 320,  # the same for any protocol, and for messages of a WebSocket
     "layers.base": 440,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
+    "consumers.job": 330,  # the two sides of a handler, in the loop and in its thread
     "consumers.lane": 390,  # a quarter of it says which thread may change what
     "consumers.stepping": 390,
     "layers.hub": 340,

@@ -1,8 +1,17 @@
-"""What a handler in a thread of the sync lane calls with `async_to_sync`, and how it is awaited.
+"""How `async_to_sync` works in a handler that a thread of the sync lane runs.
 
-The connection's own task awaits it. So a function that does not have to wait, as most of a
-layer's, costs no task of its own. It runs in a copy of the handler's context, and where a
-server cancels the task, what it awaits is cancelled only as far as its scopes let that through.
+The async function is awaited by the connection's own task, which waits for the handler anyway.
+So no task is made for it: many functions of a layer never have to wait, and a task would cost
+more than they do.
+
+But the task belongs to the connection, and the function does not. Two things keep them apart:
+
+- The function runs in a copy of the handler's context, so its context variables are those of
+  the handler, and what it changes there is not seen anywhere else.
+- A server may cancel the connection's task (`asyncio.Task.cancel`) while the function waits. In
+  a task of its own it would not notice that. Here the cancellation is taken away from it, and
+  the handler's cancel scope is cancelled instead. So what the function does in a shielded scope
+  is done to its end, and the rest is cancelled.
 """
 
 import asyncio
@@ -24,7 +33,11 @@ Cancel = Callable[[asyncio.CancelledError], None]
 
 
 class Call:
-    """An async function that a handler waits for, and what becomes of it."""
+    """A call of an async function that a handler waits for, and its result.
+
+    Attributes:
+        done: a lock that the handler's thread waits for; released when there is a result.
+    """
 
     __slots__ = ("_context", "_error", "_func", "_result", "done")
 
@@ -32,15 +45,15 @@ class Call:
         self._func = func
         self._context = context_in_asyncio()
         self._result: Any = None
-        self._error: BaseException | None = asyncio.CancelledError()  # unless it ends
+        self._error: BaseException | None = asyncio.CancelledError()  # until it has ended
         self.done = threading.Lock()
         self.done.acquire()
 
     async def run(self, cancel: Cancel) -> None:
-        """Await it, in the loop; what it raises is for the handler.
+        """Await the function, in the loop; what it raises is kept for the handler.
 
         Args:
-            cancel: what to do where a server cancels the task that runs this.
+            cancel: called if a server cancels the task that runs this.
         """
         try:
             self._result = await _in_context(self._context, self._func(), cancel)
@@ -48,34 +61,41 @@ class Call:
         except (Exception, SystemExit) as error:
             self._error = error
         except asyncio.CancelledError as error:
-            self._error = asyncio.CancelledError(*error.args)  # that one is the task's own
+            # Another error object for the handler's thread: this one goes on in the task.
+            self._error = asyncio.CancelledError(*error.args)
             if _is_cancelled_by_scope():
                 raise
         finally:
             self.done.release()
 
     def result(self) -> Any:
-        """What it has returned.
+        """What the function has returned; called in the handler's thread, after ``done``.
 
         Raises:
-            BaseException: what it has raised.
+            BaseException: what the function has raised.
         """
         if self._error is None:
             return self._result
         try:
             raise self._error
         finally:
-            self._error = None  # it refers to this frame by now
+            self._error = None  # its traceback refers to this frame: a cycle otherwise
 
 
 @coroutine
 def _in_context(
     context: Context, awaiting: Coroutine[Any, Any, Any], cancel: Cancel
 ) -> Generator[Any, Any, Any]:
-    """Await something in a context of its own, and keep a server's cancellation away from it.
+    """Await a coroutine in another context, and keep a server's cancellation away from it.
 
-    A server cancels the connection's task, but the shielded scopes of what is awaited are to
-    hold. So the handler's scope is cancelled instead, which cancels what is not shielded.
+    This does what ``await`` does: it runs the coroutine step by step, with ``send`` and
+    ``throw``, and passes on to the task what the coroutine waits for. The difference is that
+    each step runs in the given context, and that `_patiently` waits in between.
+
+    Args:
+        context: what the coroutine runs in.
+        awaiting: the coroutine.
+        cancel: called if a server cancels the task.
     """
     step: Callable[[Any], Any] = awaiting.send
     value: Any = None
@@ -92,7 +112,11 @@ def _in_context(
 
 
 def _patiently(awaited: Any, cancel: Cancel) -> Generator[Any, Any, None]:
-    """Wait for what a coroutine awaits, until it is there or a scope is cancelled."""
+    """Wait for what a coroutine awaits, until it is there or a cancel scope is cancelled.
+
+    A cancellation that no scope asked for is a server's. It is handed to ``cancel``, and the
+    waiting goes on.
+    """
     while not asyncio.isfuture(awaited) or not awaited.done():
         try:
             if not asyncio.isfuture(awaited):
@@ -107,7 +131,12 @@ def _patiently(awaited: Any, cancel: Cancel) -> Generator[Any, Any, None]:
 
 
 def _end_of(future: "asyncio.Future[Any]") -> Generator[Any, Any, None]:
-    """Wait for a future with another one, so that the task which waits does not cancel it."""
+    """Wait for a future by means of another one.
+
+    A task that is cancelled cancels the future that it waits for. So the task waits for one that
+    is set when the real one is done. Whether that is cancelled is decided by `_patiently`.
+    """
+    # The coroutine has marked it as awaited; see `_unmark` in `stepping`.
     future._asyncio_future_blocking = False
     end = future.get_loop().create_future()
 
@@ -120,4 +149,5 @@ def _end_of(future: "asyncio.Future[Any]") -> Generator[Any, Any, None]:
 
 
 def _is_cancelled_by_scope() -> bool:
+    # anyio gives this deadline to code in a cancelled scope that no shield keeps away.
     return anyio.current_effective_deadline() == -inf

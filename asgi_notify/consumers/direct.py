@@ -1,19 +1,21 @@
-"""The direct lane: a message that is only passed on is sent in the sender's walk over the members.
+"""The direct lane: how a group message is sent to a client without running its consumer.
 
-On the plain way a message waits in the mailbox, a step or a task of the consumer takes it out,
-finds its handler and runs it, and the handler sends. Where the consumer is idle and its handler
-would only pass the message on, the same event comes of all that, one turn of the loop later. So
-the mailbox, which is empty, asks here first::
+On the plain way a message waits in the mailbox; a step or a task of the consumer takes it out,
+finds its handler and runs it, and the handler sends. If the consumer is idle, and its handler
+would only pass the message on, we know already which event will be sent at the end of all that.
+So a mailbox that is empty asks here first, within the sender's loop over the members of the
+group::
 
     group_send --> mailbox --> queue --> handler --> send --> the server's connection
                       |                                            ^
                       +---------- Direct.take --> send_text -------+
 
-What cannot go directly waits, and what comes behind it waits behind it, so nothing is
-overtaken. Without all this the same is sent, for twice the work.
+A message that cannot go directly waits in the mailbox. All that come after it wait behind it,
+since the mailbox is not empty then, so no message overtakes another. Without the direct lane the
+client is sent the same, for about twice the work.
 
 The server has to offer it, as docs/direct.md says: a function that takes a text at once, or
-answers that it cannot.
+returns that it cannot.
 """
 
 import asyncio
@@ -28,15 +30,18 @@ from ..types import Message, Scope, Send
 
 __all__ = ["Direct", "direct_of"]
 
-TURN = 4096  # messages in one turn of the loop, some 2 ms; then others are served first
+TURN = 4096  # messages in one turn of the loop, some 2 ms; then the loop serves others
 
 
 class _Turn:
-    """How many messages may still go directly before the event loop serves others.
+    """How many messages may still go directly in this turn of the event loop.
 
-    A sender in a loop of its own would otherwise never let it: its messages leave, and no
-    mailbox is ever full. The loop is asked for a turn when half of them have gone, so what
-    spreads its messages over several turns never comes to the end.
+    Without this bound, an endless ``while`` that sends to a group would never let the loop serve
+    anybody else: on the plain way a full mailbox makes a sender wait, but what goes directly
+    fills no mailbox. Messages beyond the bound go the plain way.
+
+    The bound is renewed in the next turn of the loop. That callback is scheduled when half of
+    the messages have gone, so a sender that waits now and then never comes to the end of them.
     """
 
     __slots__ = ("left",)
@@ -45,9 +50,10 @@ class _Turn:
         self.left = TURN
 
     def count(self) -> None:
-        """Count one that goes directly."""
+        """Count a message that went directly."""
         self.left -= 1
         if self.left == TURN // 2:
+            # In an empty context, so that the sender's is not kept alive.
             asyncio.get_running_loop().call_soon(self._renew, context=Context())
 
     def _renew(self) -> None:
@@ -55,13 +61,13 @@ class _Turn:
 
 
 class Direct:
-    """Sends what is only passed on to one client, past its idle consumer.
+    """Sends to one client the messages that its consumer would only pass on.
 
     Args:
-        send_text: the server's.
-        text_of: the text that the client gets for a message, or None where its
-            handler has to decide.
-        turn: that of the event loop.
+        send_text: the server's function; returns False if it cannot take the text now.
+        text_of: returns the text that the client gets for a message, or None if its handler
+            has to run.
+        turn: shared by all connections of the event loop.
     """
 
     __slots__ = ("_send_text", "_text_of", "_turn")
@@ -77,7 +83,7 @@ class Direct:
         self._turn = turn
 
     def take(self, message: Message) -> bool:
-        """Send a message now, and return whether that could be done."""
+        """Send a message now, if that is possible; return whether it was sent."""
         turn = self._turn
         if not turn.left:
             return False
@@ -89,13 +95,14 @@ class Direct:
 
 
 def direct_of(scope: Scope, send: Send, text_of: Callable[[Message], str | None]) -> Direct | None:
-    """The direct lane of a connection, or None where there is none.
+    """The direct lane of a connection, or None if it has none.
 
     Args:
-        scope: what the server has said of the connection.
-        send: what the connection sends its events with. Where it is not the server's own, what
-            is sent has to go through it: it may be a middleware's, which counts or changes it.
-        text_of: as of `Direct`.
+        scope: of the connection.
+        send: what the connection sends its events with. If it is not the server's own function,
+            it is a middleware's, which may count or change what is sent. Then every event has
+            to go through it, and there is no direct lane.
+        text_of: as for `Direct`.
     """
     offer = (scope.get("extensions") or {}).get(DIRECT) or {}
     if offer.get("send") != send:
@@ -108,7 +115,7 @@ _of_loop: RunVar[_Turn | None] = RunVar("asgi_notify_direct")
 
 
 def _turn_of_loop() -> _Turn | None:
-    """The running event loop's; None where it is not asyncio's, or the settings say so."""
+    """The running loop's turn; None if the loop is not asyncio's, or the settings turn it off."""
     try:
         return _of_loop.get()
     except LookupError:

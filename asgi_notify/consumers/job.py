@@ -1,8 +1,23 @@
-"""One handler that a thread of the sync lane runs: what it wants done, and how it ends.
+"""One handler run by a thread of the sync lane: how it sends, calls, fails and is cancelled.
 
-What a handler sends, and what it calls with `async_to_sync`, are its acts. The connection's own
-task does them, in the order in which the handler wanted them. The handler waits for the result
-of a call; it does not wait for what it sends, unless the client does not take what came before.
+What a handler sends, and what it calls with `async_to_sync`, are its acts. The handler's thread
+appends them to a list, and the connection's own task does them, in the same order::
+
+    the handler's thread                             the connection's task, in `Job.run`
+    --------------------                             -----------------------------------
+    send(event)    --- goes on at once --->  [acts]  --->  send the event to the client
+    call(func)     --- waits ------------->  [acts]  --->  await func(), release the thread
+    the handler returns or raises            is_over --->  do the acts that are left, and end
+
+The handler waits for the result of a call. It does not wait for what it sends, unless the client
+does not take what was sent before, or too many acts wait. What a send raises comes to the handler
+at its next send or, if there is none, out of `run`.
+
+Cancellation takes two forms. A cancel scope, as of anyio, raises in the task at once, and the
+handler is cancelled: its next send raises, and so does a call that has to wait. Some servers
+cancel the connection's task itself (`asyncio.Task.cancel`). Either way the task may not leave
+while the thread still runs the handler, since the handler uses the connection. So it waits until
+the handler has ended.
 """
 
 import asyncio
@@ -24,29 +39,36 @@ from .stepping import Turn
 
 __all__ = ["Job", "LastJob"]
 
-AHEAD = 8  # events that a handler may have sent and the loop has not taken yet
+AHEAD = 8  # acts that may wait to be done; with more, a handler waits before it sends the next
 
 
 class Job:
     """One handler of one connection: it waits for a thread, is run in it, and ends.
 
     Args:
-        lane: whose thread it waits for.
+        lane: whose threads run it.
         handler: a plain function.
-        send: sends an event of the handler's to the client, in the loop.
-        scope: the innermost one that the connection's task is in; where it is cancelled, so
-            is the handler.
+        send: sends an event to the client; called in the loop.
+        scope: the innermost cancel scope of the connection's task; when it is cancelled, so is
+            the handler.
+
+    Attributes:
+        is_over: whether the handler has ended; acts of it may still have to be done.
+        has_begun: whether a thread has taken it.
     """
 
-    # Most jobs never change these, and so need not set them.
-    is_over = False  # written by the handler's thread, as the next two
+    # The initial values are the class's: most jobs never change them, and need not set them.
+    # Written by the handler's thread:
+    is_over = False
     has_begun = False
     _error: BaseException | None = None  # what the handler has raised
-    _is_withdrawn = False  # written by the loop, as the next three: it is cancelled
-    _turn: Turn | None = None  # while the loop waits for an act
-    _is_busy = False
-    _native: asyncio.CancelledError | None = None  # a server's cancellation, put off
-    _is_told = False  # by both, as the rest: the loop is about to look at it
+    # Written by the loop:
+    _is_withdrawn = False  # the handler is cancelled
+    _turn: Turn | None = None  # what the task waits for while there is nothing to do
+    _is_busy = False  # an act is being done
+    _native: asyncio.CancelledError | None = None  # a server's cancellation, raised at the end
+    # Written by both:
+    _is_told = False  # the lane is about to call `wake`
     _failure: Exception | None = None  # what a send has raised, until the handler gets it
     _drained: threading.Event | None = None  # set when all acts are done
 
@@ -62,19 +84,20 @@ class Job:
         self._handler = handler
         self._send = send
         self._context = context_in_thread()
-        self._acts: list[Event | Call] = []  # the first stays there until it is done
+        self._acts: list[Event | Call] = []  # an act stays in the list until it is done
 
     # In the loop.
 
     async def run(self, forget: Callable[[], None]) -> None:
-        """Have the handler run, and wait for its end, come what may.
+        """Have the handler run in a thread, do its acts, and wait for its end in any case.
 
         Args:
-            forget: called at the end: a connection may have nothing to handle for days.
+            forget: called at the end, to drop the references to this job. The connection may
+                have nothing to handle for days after it.
 
         Raises:
             BaseException: what the handler has raised.
-            CancelledError: it was cancelled; its thread has ended it, or will not begin it.
+            CancelledError: it was cancelled; the handler has ended, or will not begin.
         """
         lane, acts = self.lane, self._acts
         lane.submit(self)
@@ -87,7 +110,7 @@ class Job:
                         try:
                             if isinstance(act, Call):
                                 await act.run(self.cancel_natively)
-                            elif self._failure is None:  # else the handler is told first
+                            elif self._failure is None:  # else the handler gets that first
                                 await self._send(act)
                         except Exception as error:
                             self._failure = error
@@ -98,7 +121,9 @@ class Job:
                         self._let_go_on()
                     if not self.is_over:
                         self._turn = turn = Turn(loop=lane.loop)
-                        if not acts and not self.is_over:  # else it was told before there was one
+                        # The thread may have called `tell` before there was a turn for it to
+                        # end. So this looks again, now that there is one.
+                        if not acts and not self.is_over:
                             await turn
                 except asyncio.CancelledError as error:
                     if self.puts_off(error):
@@ -115,14 +140,16 @@ class Job:
             try:
                 raise self._error or self._failure or AssertionError
             finally:
-                self._error = self._failure = None  # they refer to this frame by now
+                # The traceback of the error refers to this frame, and the frame to the error by
+                # way of this job: a cycle, which would wait for the garbage collector.
+                self._error = self._failure = None
 
     async def _abort(self) -> None:
-        """Tell the handler that it is cancelled, and wait until it has ended."""
-        self.scope.cancel()  # where a server has cancelled the task
+        """Cancel the handler, and wait until it has ended."""
+        self.scope.cancel()  # it is not cancelled yet if a server has cancelled the task itself
         self._is_withdrawn = True
         if not self.has_begun:
-            return  # the thread that comes to it passes it over
+            return  # a thread that takes it now does not run the handler
         acts = self._acts
         with anyio.CancelScope(shield=True):
             while not self.is_over or acts:
@@ -130,7 +157,8 @@ class Job:
                     act = acts.pop(0)
                     if isinstance(act, Call):
                         with anyio.CancelScope() as scope:
-                            scope.cancel()  # what need not wait is done all the same
+                            # What has to wait is cancelled. What does not is done all the same.
+                            scope.cancel()
                             await act.run(self.cancel_natively)
                 self._let_go_on()
                 self._turn = turn = Turn(loop=self.lane.loop)
@@ -138,25 +166,29 @@ class Job:
                     if not self.is_over and not acts:
                         await turn
                 except asyncio.CancelledError:
-                    continue  # a server's, once more
+                    continue  # a server has cancelled the task once more
 
     def wake(self) -> None:
-        """Look what the handler wants done."""
+        """Wake the task that does the acts; called by the lane, in the loop, after `tell`."""
         self._is_told = False
         if self._turn is not None:
             self._turn.set()
 
     def _let_go_on(self) -> None:
+        """Let those threads go on that wait in `drain`."""
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.set()
 
     def puts_off(self, error: asyncio.CancelledError) -> bool:
-        """Whether the handler is to be seen through all the same."""
+        """Whether the handler runs on although the task was cancelled; see `LastJob`."""
         return False
 
     def cancel_natively(self, error: asyncio.CancelledError) -> None:
-        """Put a server's cancellation off until the handler, which is cancelled, has ended."""
+        """Cancel the handler because a server has cancelled the task, which waits for its end.
+
+        The server's error is raised in the task afterwards.
+        """
         self._native = error
         self.scope.cancel()
 
@@ -177,11 +209,14 @@ class Job:
         self._tell()
 
     def send(self, event: Event) -> None:
-        """Have an event sent; waits where the client does not take those before it.
+        """Have an event sent to the client.
+
+        It waits only if acts before it are not done yet: one that takes time, such as a send to
+        a client that does not read, or `AHEAD` of them.
 
         Raises:
             CancelledError: the handler is cancelled.
-            Exception: what an earlier event has raised when it was sent.
+            Exception: an earlier event could not be sent.
         """
         if self._is_busy or len(self._acts) >= AHEAD:
             self.drain()
@@ -210,7 +245,7 @@ class Job:
         return call.result()
 
     def drain(self) -> None:
-        """Wait, in any thread, until all that the handler wanted done is done."""
+        """Wait until all acts so far are done; called in any thread but the loop's."""
         with self.lane.lock:
             if self._drained is None:
                 self._drained = threading.Event()
@@ -219,16 +254,19 @@ class Job:
             self.lane.wait_for(drained.wait)
 
     def _tell(self) -> None:
+        """Have the loop look at this job, unless it is about to do so."""
         if not self._is_told:
             self._is_told = True
             self.lane.tell(self)
 
 
 class LastJob(Job):
-    """The handler of the disconnect event: it has its time, and nothing else cancels it.
+    """The handler of the disconnect event: only its time limit cancels it.
+
+    By then the client has gone or the server ends, and the handler has to tidy up all the same.
 
     Args:
-        time_limit: seconds that it may take, from when it begins.
+        time_limit: seconds that it may take. The wait for a thread does not count.
     """
 
     _since = 0.0
@@ -244,7 +282,7 @@ class LastJob(Job):
         self._time_limit = time_limit
 
     async def run_in_time(self, forget: Callable[[], None]) -> bool:
-        """Do as `run` does, and return whether the handler ended within its time."""
+        """Do what `run` does, and return whether the handler ended within its time."""
         self._timer = self.lane.loop.call_later(self._time_limit, self._look_at_time)
         try:
             with self.scope:
@@ -254,6 +292,7 @@ class LastJob(Job):
         return not self.scope.cancelled_caught
 
     def _look_at_time(self) -> None:
+        """Cancel the handler if its time is over; look again later if it is not."""
         left = self._time_limit
         if self.has_begun:
             left += self._since - time.monotonic()

@@ -1,9 +1,9 @@
-"""The sync lane: how many synchronous handlers are run with few wake-ups of threads and loop.
+"""The sync lane: threads that run synchronous handlers, with few wake-ups of threads and loop.
 
 The plain way, `anyio.to_thread`, wakes a thread for each handler, the loop for each of its
-sends, and a task for its end: some 100 us of CPU, where the handler itself takes two. Here a
-thread takes one waiting handler after the other, and what they want done in the loop is handed
-over together, with one wake-up of the loop for all that is there by then::
+sends, and a task for its end. That takes some 100 us of CPU, where the handler itself takes two.
+In a lane, a thread takes one waiting handler after the other. What they want done in the loop is
+handed over together, with one wake-up of the loop for all that has gathered by then::
 
     the connection's task                           a thread
     ---------------------                           --------
@@ -12,13 +12,19 @@ over together, with one wake-up of the loop for all that is there by then::
        |  by a step, or in the task                    v
        +------- flush <--- [ jobs to look at ] <--- tell: it sends, it calls, it has ended
 
-Python runs one thread at a time, so for handlers that only compute one thread does. Another
-joins where those that are awake do not get on, since their handlers wait for something: the
-lane looks every 2 ms, and wakes as many again. So handlers that block run side by side after
-a few milliseconds, up to the limiter's number, and keep no others waiting for longer than that.
+``tell`` notifies the loop that a job needs it; `Job` says what its two sides exchange.
 
-What threads and the loop both change is either changed under the lock, or it is written by
-each before it reads what the other writes, so that at least one of them sees the other.
+How many threads are awake: Python runs one thread at a time, so for handlers that only compute,
+one thread is enough. Handlers that block, such as those that ask a database, are to run side by
+side. Nobody says which ones do. So as long as jobs wait, the lane looks every 2 ms whether the
+threads that are awake make progress, and if not, it wakes as many again, up to the limiter's
+number. A few milliseconds later all handlers that block run side by side, and a handler that
+computes does not wait longer than that behind them.
+
+How threads and loop share data: a part is changed under the lock only. The rest needs no lock,
+since each side writes first and reads afterwards. For example, a thread appends to ``_told`` and
+then reads ``_is_told``; the loop clears ``_is_told`` and then empties ``_told``. Whichever comes
+first, either the thread sees that it has to wake the loop, or the loop sees what was appended.
 """
 
 import asyncio
@@ -37,38 +43,39 @@ from ..settings import Settings
 from ..sync import disconnect_limiter, handler_limiter
 
 try:
-    # Where anyio's functions for worker threads look for the loop and the scope of theirs. It is
-    # not public; without it there is no lane, and all handlers are run in the plain way.
+    # Here anyio's functions for worker threads (`anyio.from_thread`) find the loop that a thread
+    # works for, and the cancel scope of its handler. It is not public. Where it is missing, there
+    # is no lane, and all handlers are run in the plain way.
     from anyio._core._eventloop import threadlocals
 except ImportError:  # pragma: no cover
     threadlocals = None  # type: ignore[assignment]
 
 __all__ = ["Lane", "Work", "disconnect_lane", "handler_lane"]
 
-LOOK = 0.002  # seconds; a handler that does not wait takes a hundredth of that
+LOOK = 0.002  # seconds; a handler that does not block takes about a hundredth of that
 IDLE = 10.0  # seconds without work after which a thread ends; anyio's own number
 
 
 class Work(Protocol):
-    """A handler with its connection, as seen from here."""
+    """What a lane needs of a `Job`."""
 
     scope: anyio.CancelScope
 
     def execute(self) -> None:
-        """Run it, in a thread."""
+        """Run the handler; called in a thread of the lane."""
 
     def wake(self) -> None:
-        """Look what it has told, in the loop."""
+        """Do what the handler wants done; called in the loop, after `Lane.tell`."""
 
 
 class _Worker:
-    """One thread of a lane; it borrows a token of the limiter while it is awake.
+    """One thread of a lane.
 
     Attributes:
-        taken: how many jobs it has taken.
-        seen: how many it had when the lane looked.
-        is_stalled: whether it had taken no other since the look before.
-        called: released to wake it.
+        taken: how many jobs it has taken so far.
+        seen: what ``taken`` was when the lane looked last.
+        is_stalled: whether it took no job between two looks, so that it seems to be blocked.
+        called: a lock that the thread waits for while it is idle; released to wake it.
     """
 
     __slots__ = ("called", "is_stalled", "seen", "taken")
@@ -84,28 +91,30 @@ class Lane:
     """Threads that run the handlers of one event loop.
 
     Args:
-        limiter: bounds how many run at once.
+        limiter: bounds how many run at once. The lane holds a token of it for each thread
+            that is awake, but for no more than there are jobs.
     """
 
     def __init__(self, limiter: anyio.CapacityLimiter) -> None:
         self.loop = asyncio.get_running_loop()
         self._token = current_token()
         self._limiter = limiter
-        self._context = Context()  # for callbacks: no handler's
-        self._jobs: deque[Work] = deque()
-        self._told: deque[Work] = deque()
-        self._is_told = False  # the loop is about to look at them
+        self._context = Context()  # for callbacks; an empty one, so that no handler's is kept
+        # Used by both sides without the lock; see above.
+        self._jobs: deque[Work] = deque()  # jobs that wait for a thread
+        self._told: deque[Work] = deque()  # jobs that the loop is to look at
+        self._is_told = False  # whether a callback of the loop is due for them
         self._is_closed = False
         # Used by the loop alone:
-        self._under_way = 0
-        self._tokens: list[object] = []
-        self._is_watching = False
-        self._cpu = 0.0
-        # Under the lock:
+        self._under_way = 0  # jobs submitted and not finished
+        self._tokens: list[object] = []  # of the limiter
+        self._is_watching = False  # whether `_watch` is due
+        self._cpu = 0.0  # seconds that the process had computed at the last look
+        # Changed under the lock:
         self.lock = threading.Lock()
         self._awake: set[_Worker] = set()
         self._idle: list[_Worker] = []
-        self._stalled = 0
+        self._stalled = 0  # workers that are awake and stalled
         self._end = self._wait_for_end()
         self._enter(self._end)
 
@@ -117,26 +126,29 @@ class Lane:
     # In the loop.
 
     def submit(self, job: Work) -> None:
-        """Have a thread run a job; `finish` must follow."""
+        """Have a thread run a job; the caller must call `finish` when it is over."""
         self._under_way += 1
         self._jobs.append(job)
         if len(self._awake) <= self._stalled:
             if self._wake() and len(self._jobs) == 1:
-                return  # its own thread comes for it
+                return  # a thread was woken for this one job, so there is nothing to watch
         elif len(self._tokens) < min(len(self._awake), self._under_way):
-            self._borrow()  # for one that was about to fall asleep
+            # A thread is awake, and takes the job. Its token may have been given back already,
+            # because there was no job for it any more.
+            self._borrow()
         if not self._is_watching:
             self._is_watching = True
             self._cpu = time.process_time()
             self.loop.call_later(LOOK, self._watch, context=self._context)
 
     def finish(self) -> None:
-        """Note that a job is over."""
+        """Note that a job is over, and give back the tokens that are not needed any more."""
         self._under_way -= 1
         while len(self._tokens) > self._under_way:
             self._limiter.release_on_behalf_of(self._tokens.pop())
 
     def _borrow(self) -> bool:
+        """Take a token of the limiter; return whether there was one."""
         token = object()
         try:
             self._limiter.acquire_on_behalf_of_nowait(token)
@@ -146,7 +158,7 @@ class Lane:
         return True
 
     def _wake(self) -> bool:
-        """Wake one more thread, where the limiter allows it; return whether it did."""
+        """Wake one more thread, or start one; return whether the limiter allowed it."""
         if len(self._tokens) <= len(self._awake) and not self._borrow():
             return False
         with self.lock:
@@ -162,7 +174,7 @@ class Lane:
         return True
 
     def _watch(self) -> None:
-        """Look whether the threads get on with the jobs that wait, and wake others if not."""
+        """Look whether the threads make progress with the jobs that wait; wake others if not."""
         if not self._jobs or self._is_closed:
             self._is_watching = False
             return
@@ -174,7 +186,8 @@ class Lane:
                     self._stalled += 1
                 worker.seen = worker.taken
             awake, are_stalled = len(self._awake), self._stalled == len(self._awake)
-        # Short waits are seen by this: nobody computes, though there is something to do.
+        # A handler that blocks for less than 2 ms, again and again, never stalls its thread. But
+        # the process then computes little, though there are jobs that wait.
         if are_stalled or self._cpu - cpu < LOOK / 2:
             for _ in range(min(max(awake, 1), len(self._jobs))):
                 if not self._wake():
@@ -190,7 +203,7 @@ class Lane:
     # In threads.
 
     def tell(self, job: Work) -> None:
-        """Have the loop look at a job."""
+        """Have the loop call `Work.wake` for a job."""
         self._told.append(job)
         if not self._is_told:
             self._is_told = True
@@ -200,10 +213,10 @@ class Lane:
                 self.close()
 
     def wait_for(self, acquire: Callable[[float], bool]) -> None:
-        """Wait for something that the loop does, while the loop lives.
+        """Wait for something that the loop is to do, as long as the loop exists.
 
         Args:
-            acquire: waits for so many seconds, and says whether it is done.
+            acquire: waits for a number of seconds, and returns whether it is done.
 
         Raises:
             anyio.RunFinishedError: the loop has ended.
@@ -213,6 +226,7 @@ class Lane:
                 raise anyio.RunFinishedError
 
     def _work(self, worker: _Worker) -> None:
+        """What a thread of the lane does."""
         threadlocals.current_token = self._token
         jobs = self._jobs
         while not self._is_closed:
@@ -227,7 +241,7 @@ class Lane:
                 self._move_on(worker)
             threadlocals.current_cancel_scope = job.scope
             job.execute()
-            del job, threadlocals.current_cancel_scope
+            del job, threadlocals.current_cancel_scope  # an idle thread keeps no connection alive
         del threadlocals.current_token
 
     def _move_on(self, worker: _Worker) -> None:
@@ -236,13 +250,15 @@ class Lane:
             self._stalled -= 1
 
     def _rest(self, worker: _Worker) -> bool:
-        """Sleep until there is more to do; return False where the thread is to end."""
+        """Sleep until there is more to do; return False if the thread is to end."""
         if worker.is_stalled:
             self._move_on(worker)
         with self.lock:
             self._awake.discard(worker)
             self._idle.append(worker)
-            if self._jobs:  # they came when this thread still counted as awake
+            # A job may have come while this thread still counted as awake. Then `submit` has
+            # woken nobody for it.
+            if self._jobs:
                 self._idle.pop()
                 self._awake.add(worker)
                 return True
@@ -252,7 +268,7 @@ class Lane:
             if worker in self._idle:
                 self._idle.remove(worker)
                 return False
-        return True  # it was called at this very moment
+        return True  # `_wake` took it from the idle ones just when its time was over
 
     # The end.
 
@@ -270,7 +286,9 @@ class Lane:
         return self._is_closed
 
     async def _wait_for_end(self) -> AsyncGenerator[None, None]:
-        # A loop ends the asynchronous generators that were begun in it, when it is about to end.
+        # A lane has to end with its loop, and asyncio calls nobody when a loop ends. But a loop
+        # that is about to end closes all asynchronous generators that were begun in it
+        # (`loop.shutdown_asyncgens`). So the lane has one that does nothing but wait for that.
         try:
             yield
         finally:
@@ -278,6 +296,7 @@ class Lane:
 
     @staticmethod
     def _enter(generator: AsyncGenerator[None, None]) -> None:
+        """Begin an asynchronous generator, up to its first ``yield``, without an ``await``."""
         try:
             generator.__anext__().send(None)
         except StopIteration:
@@ -289,12 +308,12 @@ _disconnects: RunVar[Lane | None] = RunVar("asgi_notify_disconnect_lane")
 
 
 def handler_lane() -> Lane | None:
-    """The running loop's, or None where it is not asyncio's, or the settings say so."""
+    """The running loop's lane; None if the loop is not asyncio's, or the settings turn it off."""
     return _lane_in(_handlers, handler_limiter)
 
 
 def disconnect_lane() -> Lane | None:
-    """One more for the handlers of disconnect events, which no other handler may hold up."""
+    """The lane for disconnect events: its threads are its own, so no other handler delays them."""
     return _lane_in(_disconnects, disconnect_limiter)
 
 
@@ -311,7 +330,8 @@ def _lane_in(
 
 def _is_possible() -> bool:
     try:
-        is_asyncio = asyncio.current_task() is not None  # else trio as asyncio's guest
+        # Without a task, trio runs as a guest in asyncio's loop.
+        is_asyncio = asyncio.current_task() is not None
     except RuntimeError:
         return False
     return is_asyncio and threadlocals is not None and Settings.of_process().sync_lane

@@ -1,12 +1,13 @@
-"""Messages that a consumer only passes on: declared by a function that makes their text.
+"""How ``passes_on`` works: messages that a consumer only passes on, and the text they are sent as.
 
 The declaration ``passes_on = {"chat.message": as_text}`` stands for a handler::
 
     async def chat_message(self, message):
         await self.send(text_data=as_text(message))
 
-Unlike a handler, it says that the text is the same for all who get the message. So the text is
-made once, and what is known of the message before its consumer has its turn is enough to send it.
+Unlike a handler, it says that the text is the same for all who get the message. This has two
+uses. The text is made once for all members of a group. And it can be made before the consumer has
+its turn, so that the message can go by the direct lane; see `direct`.
 """
 
 import inspect
@@ -27,17 +28,18 @@ __all__ = ["Render", "Rendering", "add_handlers", "is_ours", "renderings_of"]
 Render = Callable[[Message], str]
 """Makes the text frame of a message; called once for all who get it, in the event loop."""
 
-MEMORY = 256 * 1024  # characters of one function's texts; a full mailbox of long ones
+MEMORY = 256 * 1024  # characters of one function's texts that are kept for the next who ask
 
 
 class Rendering:
-    """What a message reads like by one function, which is asked once for all who get it.
+    """The texts that one function makes of messages; it is called once for each message.
 
     Args:
         render: the function.
 
     Attributes:
-        last: the text that was asked for last, in a walk over many members.
+        last: the same, faster where the message is the one that was asked for last. That is so
+            while one message is delivered to the members of a group, one after the other.
     """
 
     __slots__ = ("__weakref__", "_spelled", "last", "render")
@@ -51,12 +53,12 @@ class Rendering:
         """The text of a message.
 
         Raises:
-            Exception: what the function raises, for each who asks.
-            MisuseError: what it returned is no text.
+            Exception: what the function raises, each time that somebody asks.
+            MisuseError: it did not return a ``str``.
         """
         if isinstance(message, FrozenMessage) and message.group is not None:
             return self._spelled(message)
-        return self._text(message)  # sent to one channel: nobody else asks for it
+        return self._text(message)  # it was sent to one channel, so nobody else asks for it
 
     def _text(self, message: Message) -> str:
         text = self.render(message)
@@ -68,7 +70,8 @@ class Rendering:
         return text
 
 
-# By the function's id: not every callable can be a key, and a rendering keeps its own alive.
+# The keys are the ids of the functions, since not every callable can be hashed. A rendering keeps
+# its function alive, so no other object gets that id as long as the entry exists.
 _renderings: WeakValueDictionary[int, Rendering] = WeakValueDictionary()
 
 
@@ -83,7 +86,7 @@ def _shared_rendering(render: Render) -> Rendering:
 def add_handlers(cls: type) -> None:
     """Give a consumer's class the handlers that its ``passes_on`` stands for.
 
-    Those that its base classes declare, too, but for what it has a method for.
+    That includes what its base classes declare, unless the class has a method of that name.
 
     Raises:
         ConfigurationError: the declaration makes no sense; the sentence says where.
@@ -99,15 +102,17 @@ def add_handlers(cls: type) -> None:
                     f"{cls.__qualname__} has both a method {name} and {where}[{kind!r}], which "
                     "stands for one: take one of the two away"
                 )
-            if base is cls or not hasattr(cls, name):  # a base that is a consumer has it already
+            # A base that is a consumer got its handlers when it was made. What is left are bases
+            # that are no consumers (mixins).
+            if base is cls or not hasattr(cls, name):
                 setattr(cls, name, _handler(cls, name, _shared_rendering(render)))
 
 
 def renderings_of(cls: type) -> dict[str, Rendering]:
-    """How a class passes on messages, by their type, where nothing of its own is to see them.
+    """The renderings of a class, by message type, for messages that need not run its code.
 
-    A method that overrides what was declared is a handler like any other. One that overrides
-    how every message is handled, or every frame sent, has to be called.
+    A type is left out if the class has a handler of its own for it, which must run. All of them
+    are if the class overrides ``dispatch`` or ``send``: that method must see every message.
     """
     if not is_ours(cls, "dispatch", "send"):
         return {}
@@ -121,7 +126,7 @@ def renderings_of(cls: type) -> dict[str, Rendering]:
 
 
 def is_ours(cls: type, *methods: str) -> bool:
-    """Whether a class has these methods from this library, and overrides none of them."""
+    """Whether a class overrides none of these methods, but has them all from this library."""
     owners = (getattr(getattr(cls, name), "__module__", "") for name in methods)
     return all(owner.startswith(f"{__package__}.") for owner in owners)
 
@@ -132,7 +137,7 @@ def _handler(cls: type, name: str, rendering: Rendering) -> Callable[[Any, Messa
 
     handler.__name__, handler.__qualname__ = name, f"{cls.__qualname__}.{name}"
     handler.__doc__ = "Pass a message on to the client."
-    handler.rendering = rendering  # type: ignore[attr-defined]  # how it is known again
+    handler.rendering = rendering  # type: ignore[attr-defined]  # `renderings_of` reads it
     return handler
 
 
@@ -178,7 +183,7 @@ def _require_function(where: str, render: object) -> None:
             f"{where}: {_name(render)}() takes one argument, the message, and no consumer, since "
             "its text is the same for all"
         ) from None
-    except ValueError:  # of some functions written in C, nothing is known
+    except ValueError:  # some functions written in C have no signature
         pass
 
 

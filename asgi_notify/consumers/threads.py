@@ -28,21 +28,22 @@ __all__ = ["SyncConsumer"]
 class SyncConsumer(Consumer[None]):
     """A consumer whose handlers are plain functions, each run in a worker thread.
 
-    The handlers of one connection run one after the other, those of different
-    connections side by side, as many as `handler_limiter` has threads. The
-    disconnect event has threads of its own, and waits for one as long as it takes.
+    The handlers of one connection run one after the other. Those of different connections run
+    side by side, in as many threads as `handler_limiter` allows. The disconnect event has
+    threads of its own, and waits for one of them as long as it takes.
 
-    What stands here is the plain way, `anyio.to_thread`. Where the event loop is asyncio's,
-    the threads are those of a `Lane`, in which handlers cost less.
+    There are two ways into a thread. The plain one is `anyio.to_thread`. Where the event loop is
+    asyncio's, and the settings do not turn it off, a `Lane` is used instead, in which a handler
+    costs less. The attributes from `_lane` on belong to the second way.
     """
 
     _loop_ref: LoopRef
-    _handler_thread: int | None = None  # while a handler runs
-    _limiter: anyio.CapacityLimiter | None = None  # the handlers' one where None
-    _lane: Lane | None = None  # once it is known
-    _last_lane: Lane | None = None  # the one for the disconnect event, when that has come
-    _job: Job | None = None  # of the handler that runs in the lane
-    _ahead: StateAhead | None = None  # when that one has sent something
+    _handler_thread: int | None = None  # the thread in which a handler runs
+    _limiter: anyio.CapacityLimiter | None = None  # where None, `handler_limiter()` is used
+    _lane: Lane | None = None  # for all handlers but that of the disconnect event
+    _last_lane: Lane | None = None  # for the disconnect event, once that has come
+    _job: Job | None = None  # the handler that runs in a lane
+    _ahead: StateAhead | None = None  # the state that the connection will be in after its sends
 
     def wrap_receive(self, receive: Receive) -> Receive:
         self._loop_ref = LoopRef()
@@ -65,7 +66,7 @@ class SyncConsumer(Consumer[None]):
         return self._run_plainly(run)
 
     def _pass_on(self, message: Message) -> Coroutine[Any, Any, None] | None:
-        """Handle what takes no thread; None for anything else."""
+        """Handle a message that needs no thread; None if it needs one."""
         return None
 
     async def _run_plainly(self, run: Callable[[], None]) -> None:
@@ -79,7 +80,8 @@ class SyncConsumer(Consumer[None]):
         return self._run_in_scope(lane, run)
 
     async def _run_in_scope(self, lane: Lane, run: Callable[[], None]) -> None:
-        # Whoever calls `dispatch` may have scopes of its own around the call.
+        # An overridden `dispatch` may have opened cancel scopes around this call. So the scope of
+        # the connection is not the innermost one, and the job needs one that is.
         with anyio.CancelScope() as scope:
             self._job = Job(lane, run, self._connection.send, scope)
             await self._job.run(self._forget_job)
@@ -99,11 +101,12 @@ class SyncConsumer(Consumer[None]):
             return
 
         async def handle() -> None:
-            # The handler's time begins when it does. So nothing bounds the wait for a thread
-            # but the ends of the handlers before it, whose threads nothing can cut off either.
+            # The time limit of the handler begins when the handler does. The wait for a thread
+            # has no limit: it ends when handlers before it end, and nothing can end those.
             with anyio.CancelScope(shield=True):
                 async with disconnect_limiter():
-                    self._limiter = anyio.CapacityLimiter(1)  # the thread that it has by now
+                    # The disconnect limiter was asked above, so this one never makes it wait.
+                    self._limiter = anyio.CapacityLimiter(1)
                     await self._in_time(self.dispatch, event)
 
         await _in_own_task(handle)
@@ -114,8 +117,8 @@ class SyncConsumer(Consumer[None]):
             close_old_connections()
             result = handler(message)
         except (SystemExit, KeyboardInterrupt) as error:
-            # In the loop, they would end it. Python's documentation, "signal": the main
-            # thread alone gets signals, so this is no Ctrl-C, but the handler's own doing.
+            # In the loop they would end the server. Only the main thread gets signals (Python's
+            # documentation, "signal"), so this is not Ctrl-C: the handler has raised it itself.
             raise failure_of(error) from error
         finally:
             self._handler_thread = None
@@ -138,7 +141,8 @@ class SyncConsumer(Consumer[None]):
             if job is not None and not job.is_over:
                 self._emit_ahead(job, event)
             elif get_ident() == self._handler_thread:
-                # With no loop named, it is cancelled together with its handler.
+                # No token is given, so anyio takes the loop and the scope of this thread's
+                # handler. So the send is cancelled when the handler is.
                 anyio.from_thread.check_cancelled()
                 anyio.from_thread.run(self._send_for_handler, event)
             else:
@@ -146,10 +150,14 @@ class SyncConsumer(Consumer[None]):
 
     def _emit_ahead(self, job: Job, event: Event) -> None:
         if get_ident() != self._handler_thread:
-            job.drain()  # one thread's events do not overtake another's
+            # A thread that the handler has started. Its event must not overtake those that the
+            # handler sent before and that are still to be done.
+            job.drain()
             self._loop_ref.wait_for(self._connection.send, event)
             return
         if self._ahead is None:
+            # Events of this type do not change the state. So most handlers, which send nothing
+            # else, need no copy of it.
             if event["type"] == self._connection.state.steady:
                 job.send(event)
                 return
@@ -158,7 +166,7 @@ class SyncConsumer(Consumer[None]):
             job.send(event)
 
     async def _send_for_handler(self, event: Event) -> None:
-        # A scope cancels the tasks that it has by then, and this one may be a moment late.
+        # The handler may have been cancelled before this task was there to be cancelled, too.
         if anyio.current_effective_deadline() == -inf:
             await checkpoint()
             return
@@ -166,10 +174,10 @@ class SyncConsumer(Consumer[None]):
 
 
 async def _in_own_task(func: Callable[[], Awaitable[None]]) -> None:
-    """Wait for the end of something that must not be left before it has ended.
+    """Run an async function in a task of its own, and wait for its end in any case.
 
-    A server may cancel the running task, which would then not wait for a thread; a
-    task group waits for its tasks, come what may.
+    A server may cancel the running task (`asyncio.Task.cancel`). Then `anyio.to_thread` would
+    leave the thread and its handler alone. A task group waits for its tasks even then.
     """
     errors: list[Exception] = []
 
