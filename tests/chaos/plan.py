@@ -34,6 +34,7 @@ class Scenario:
         terms: how often it is told to end, and followed by another.
         stops: how often it stands still for a while.
         cuts: what befalls connections.
+        slow: seconds that a reader is slow, at least and at most, but no longer than `seconds`.
         flaw: what the server does wrong on purpose; see tests/apps/chaos.py.
         rest: seconds that everything may take to come to rest once the trouble is over.
         engine: the program of the server that carries the messages; none: they stay in memory.
@@ -56,6 +57,7 @@ class Scenario:
     terms: int = 1
     stops: int = 1
     cuts: tuple[str, ...] = Proxy.KINDS
+    slow: tuple[float, float] = SLOW
     flaw: str = ""
     rest: float = 40.0
     engine: str = ""
@@ -125,7 +127,7 @@ def actions(scenario: Scenario, clients: Sequence[str]) -> list[Action]:
     kinds = list(islice(cycle(scenario.cuts), count))  # each as often as the others
     random.shuffle(kinds)
     for client, kind in zip(cycle(clients), kinds, strict=False):
-        least, most = {"delay": DELAY, "slow": SLOW}.get(kind, (0.0, 0.0))
+        least, most = {"delay": DELAY, "slow": scenario.slow}.get(kind, (0.0, 0.0))
         duration = min(random.uniform(least, most), scenario.seconds)
         at = random.uniform(0, scenario.seconds - duration)
         plan.append(Action(at, client, kind, duration))
