@@ -1,16 +1,16 @@
-"""How all that the WebSockets of an event loop are sent in one turn is written at its end.
+"""How WebSocket frames are encoded once for all clients, and written once in a turn of the loop.
 
 A message to a group is the same text for each of its members, and a burst is many
-messages for one member. A server that spells a frame and calls the kernel for each
+messages for one member. A server that encodes a frame and calls the kernel for each
 message and each member does both far more often than it has to. Here the frame of a text
-is spelled once in a turn of the loop, and what one connection is sent in that turn is
+is encoded once in a turn of the loop, and what one connection is sent in that turn is
 handed to its transport with one ``write``::
 
     send("a") to 1, 2, 3    frame of "a"        1: [a, b]
     send("b") to 1, 2, 3    frame of "b"   ->   2: [a, b]   ->  turn ends: three writes
                                                 3: [a, b]
 
-Nothing here knows a server; `asgi_notify.uvicorn` puts it to use.
+Nothing here starts a server; `asgi_notify.uvicorn` uses it in a protocol of uvicorn's.
 """
 
 from asyncio import AbstractEventLoop, BaseTransport, Event
@@ -27,18 +27,18 @@ from .settings import Settings
 
 __all__ = ["Gathered", "Gathering", "Turn", "turn_of"]
 
-GATHERED = 64 * 1024  # bytes for one connection, over which no more are gathered
-WRITES = 64  # connections in one callback of the loop, then others get their turn
-WRITTEN = 1024 * 1024  # bytes in one callback, after which others get their turn, too
-SHARED = 1024 * 1024  # bytes of frames that are kept for the next one who is sent the same
-SMALLEST = 256  # bytes that an entry of the cache takes, however short its text
+GATHERED = 64 * 1024  # bytes that may wait for one connection; more are written at once
+WRITES = 64  # connections in one callback of the loop; then the loop serves others
+WRITTEN = 1024 * 1024  # bytes in one callback; then the loop serves others, too
+SHARED = 1024 * 1024  # bytes of frames that are kept for other clients that are sent the same
+SMALLEST = 256  # bytes that an entry takes there beside its frame
 
 
 class Turn:
     """What one event loop has to write before it goes on to its next turn.
 
-    It holds the frames spelled in this turn, by their text, so nothing of what was
-    sent stays in memory after the turn.
+    It also holds the frames that were encoded in this turn, by their text. They are dropped at
+    its end, so nothing of what was sent stays in memory.
     """
 
     __slots__ = ("__weakref__", "_context", "_due", "_frames", "_held")
@@ -46,11 +46,11 @@ class Turn:
     def __init__(self) -> None:
         self._due: deque[Gathered] = deque()
         self._frames: dict[str | bytes, bytes] = {}
-        self._held = 0  # bytes, about
-        self._context = Context()  # of no sender
+        self._held = 0  # bytes that the frames take, about
+        self._context = Context()  # for callbacks; an empty one, so that no sender's is kept
 
     def frame(self, text: str) -> bytes:
-        """A text's frame, which all who are sent an equal one in this turn share.
+        """The frame of a text, shared by all that are sent an equal text in this turn.
 
         Raises:
             UnicodeEncodeError: the text holds half of a surrogate pair.
@@ -59,7 +59,7 @@ class Turn:
         return self._spell(text) if frame is None else frame
 
     def add(self, gathered: "Gathered") -> None:
-        """Flush it when the turn ends; it is not to be added again before that."""
+        """Flush a transport when the turn ends. It must not be added again before that."""
         if not self._due:
             gathered.loop.call_soon(self._flush, context=self._context)
         self._due.append(gathered)
@@ -82,7 +82,7 @@ class Turn:
                 written += due.popleft().flush()
                 if written > WRITTEN:
                     break
-        finally:  # what a signal handler raises does not keep the others' from being written
+        finally:  # a signal handler may raise here; the other transports are written all the same
             if due:
                 last.loop.call_soon(self._flush, context=self._context)
             else:
@@ -91,16 +91,16 @@ class Turn:
 
 
 class Gathered(Bounded):
-    """A transport that writes what it is given in one turn of the loop at its end.
+    """A transport that writes, at the end of a turn of the loop, all that it got in that turn.
 
-    What waits for the end of the turn is written at once where it is more than 64 KiB, and
-    before the transport is closed or gets another protocol.
+    What waits is written earlier if it is more than 64 KiB, and before the transport is closed
+    or gets another protocol.
 
     Args:
-        transport: the real one, or another of this kind, which is left then.
-        loop: the loop of both.
-        parse: takes the next portion.
-        turn: the loop's.
+        transport: the real one. If it is a `Bounded`, the one inside of it is taken over.
+        loop: the event loop.
+        parse: as for `Bounded`.
+        turn: the loop's; see `turn_of`.
     """
 
     __slots__ = ("_is_queued", "_pending", "_size", "_turn")
@@ -115,17 +115,17 @@ class Gathered(Bounded):
         super().__init__(transport, loop, parse)
         self._turn = turn
         self._pending: list[bytes] = []
-        self._size = 0  # of all that, in bytes
-        self._is_queued = False  # in the turn
+        self._size = 0  # of all that is pending, in bytes
+        self._is_queued = False  # whether the turn will flush this transport
 
     def write(self, data: bytes) -> None:
-        """Send it, when the turn ends."""
+        """Send data when the turn ends."""
         self._gather(data)
         if self._size > GATHERED:
             self._write_pending()
 
     def flush(self) -> int:
-        """Write what waits, since the turn has ended; return how many bytes it was."""
+        """Write what waits, at the end of the turn; return how many bytes it was."""
         self._is_queued = False
         size = self._size
         self._write_pending()
@@ -139,7 +139,7 @@ class Gathered(Bounded):
     def abort(self) -> None:
         """Close, and throw away what has not been sent."""
         self._inner.abort()
-        self._write_pending()  # to nobody
+        self._write_pending()  # only drops it, since the real transport is closing
 
     def leave(self) -> None:
         """Forget the protocol, which has ended or has handed its connection on."""
@@ -163,27 +163,28 @@ class Gathered(Bounded):
 
 
 class Gathering(Gathered):
-    """A transport that takes messages of a WebSocket, and writes them at the end of the turn.
+    """A transport that takes the messages of a WebSocket, and writes them when the turn ends.
 
-    The messages of an open connection come by `send_text` and `send_bytes`. They wait for
-    the end of the turn, or for anything else to be written: a ping, a pong, a close frame.
-    That goes out at once, behind what waits, so the order is always that in which all of it
-    was sent.
+    The messages of an open connection come by `send_text` and `send_bytes`, and wait for the end
+    of the turn. All else comes by `write`: a ping, a pong, a close frame. It is written at once,
+    and what waits is written before it. So the order is always that in which all was sent.
 
-    Such a message is taken only if ``is_ready``: the connection is open, its client reads,
-    no other message waits for it to do so, and no more than 64 KiB wait for the end of the
-    turn. A message that is not taken goes to uvicorn, which waits or writes at once.
+    A message is taken only if ``is_ready`` is true. That is so while the connection is open, its
+    client reads, no call of uvicorn's ``send`` waits for the client, and no more than 64 KiB
+    wait for the end of the turn. A message that is not taken goes to uvicorn, which waits or
+    writes at once.
 
-    Whatever opens or closes the connection is written by uvicorn, or told to the protocol.
-    So ``is_ready`` is found out then, rather than for each message.
+    To find all this out takes longer than to take a message. So `look` does it only when it may
+    have changed: after each `write` by uvicorn, which opens and closes the connection by one,
+    and when the protocol reports that the client reads or does not.
 
     Args:
-        transport: the real one, or another of this kind, which is left then.
-        loop: the loop of both.
-        parse: takes the next portion.
-        turn: the loop's.
-        conn: says whether the WebSocket is open.
-        writable: says whether the client reads.
+        transport: the real one. If it is a `Bounded`, the one inside of it is taken over.
+        loop: the event loop.
+        parse: as for `Bounded`.
+        turn: the loop's; see `turn_of`.
+        conn: knows whether the WebSocket is open.
+        writable: set while the client reads.
     """
 
     __slots__ = ("_conn", "_sending", "_writable", "is_ready")
@@ -222,14 +223,14 @@ class Gathering(Gathered):
         return True
 
     def flush(self) -> int:
-        """Write what waits, since the turn has ended; return how many bytes it was."""
+        """Write what waits, at the end of the turn; return how many bytes it was."""
         size = super().flush()
         if size > GATHERED:
             self.look()
         return size
 
     def write(self, data: bytes) -> None:
-        """Send what uvicorn says, behind what waits."""
+        """Write data of uvicorn's at once, after what waits."""
         self._pending.append(data)
         self._write_pending()
         self.look()
@@ -250,7 +251,7 @@ class Gathering(Gathered):
         super().leave()
 
     def look(self) -> None:
-        """Find out whether messages can be taken."""
+        """Find out whether messages can be taken now, and set ``is_ready``."""
         self.is_ready = (
             self._sending == 0
             and self._writable.is_set()
@@ -259,12 +260,12 @@ class Gathering(Gathered):
         )
 
     def begin(self) -> None:
-        """Take nothing while uvicorn's `send` runs, which may have to wait."""
+        """Take no messages while uvicorn's ``send`` runs, which may have to wait."""
         self._sending += 1
         self.is_ready = False
 
     def end(self) -> None:
-        """Go on, as it has returned."""
+        """Take messages again, since uvicorn's ``send`` has returned."""
         self._sending -= 1
         self.look()
 
@@ -275,11 +276,11 @@ class Gathering(Gathered):
 
 
 def frame_of(first: int, payload: bytes) -> bytes:
-    """An unmasked frame.
+    """Encode an unmasked frame, as servers send them.
 
     Args:
-        first: its first byte: FIN, and the opcode.
-        payload: what it carries.
+        first: the first byte of the frame: FIN, and the opcode.
+        payload: the data in the frame.
 
     Source: RFC 6455 5.2.
     """
@@ -291,14 +292,15 @@ def frame_of(first: int, payload: bytes) -> bytes:
     return b"%c\x7f%b%b" % (first, size.to_bytes(8), payload)
 
 
-# The turn does not know its loop, or neither would ever be freed.
+# A turn holds no reference to its loop. If it did, the key would be referred to by its value, and
+# neither would ever be freed.
 _turns: WeakKeyDictionary[AbstractEventLoop, Turn | None] = WeakKeyDictionary()
 
 
 def turn_of(loop: AbstractEventLoop) -> Turn | None:
-    """The loop's, which all of its connections share; None where the settings say so.
+    """The turn of a loop, shared by all its connections; None if the settings turn it off.
 
-    The settings are those of the process when the loop has its first connection.
+    The settings are read when the loop has its first connection.
     """
     try:
         return _turns[loop]

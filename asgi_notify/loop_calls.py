@@ -1,9 +1,10 @@
-"""How one thread has the event loop of another do something, though that loop may end meanwhile.
+"""How a thread calls a function in another thread's event loop, which may end meanwhile.
 
-When a loop of asyncio's is closed, it forgets the calls that were scheduled and have not
-run, and nobody learns of it: anyio's functions then wait for ever for a result that never
-comes. The functions here look every tenth of a second whether the loop still lives. Trio
-needs no such look: it either runs what was scheduled or raises that it has ended.
+When an event loop of asyncio's is closed, it forgets the calls that were scheduled and have not
+run yet, and reports that to nobody. A thread that uses anyio's functions then waits forever for
+a result. The functions here wait for a tenth of a second at a time, and look in between whether
+the loop is closed. Trio needs no such look: it runs what was scheduled, or raises that it has
+ended.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ __all__ = [
     "unless_cancelled",
 ]
 
-LOOK_AFTER = 0.1  # seconds; a loop that ends keeps nobody waiting longer, and it is cheap to look
+LOOK_AFTER = 0.1  # seconds; nobody waits longer than that for a closed loop, and a look is cheap
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ def call_in_asyncio(loop: asyncio.AbstractEventLoop, job: Callable[[], T]) -> T:
 
 
 def await_in_asyncio(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await something in a loop, and wait for its result in this other thread.
+    """Await a coroutine in a loop, and wait for its result in this other thread.
 
     Raises:
         anyio.RunFinishedError: the loop has ended, before or meanwhile.
@@ -69,11 +70,11 @@ def await_in_asyncio(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, 
         return _result(future, loop)
     finally:
         if getcoroutinestate(coroutine) == CORO_CREATED:
-            coroutine.close()  # nobody will ever begin it
+            coroutine.close()  # it was never begun, and Python would warn of that
 
 
 def _result(future: Future[T], loop: asyncio.AbstractEventLoop) -> T:
-    """Wait for what a loop was asked to do, while it lives."""
+    """Wait for the result of a call in a loop, until the loop is closed."""
     while not wait((future,), LOOK_AFTER).done:
         if loop.is_closed() and not future.done():
             raise anyio.RunFinishedError
@@ -83,7 +84,7 @@ def _result(future: Future[T], loop: asyncio.AbstractEventLoop) -> T:
 
 
 def context_in_asyncio() -> Context:
-    """A copy of the caller's context, which may come from a task of trio's, for use in asyncio."""
+    """A copy of the caller's context, for code that asyncio runs; the caller may be a trio task."""
     return _context_named("asyncio")
 
 
@@ -94,7 +95,8 @@ def context_in_thread() -> Context:
 
 def _context_named(library: str | None) -> Context:
     context = copy_context()
-    # Anyio asks it, where it is installed, which library runs, and does the same.
+    # Where sniffio is installed, anyio asks it which library runs, and it answers from a context
+    # variable. A copied context would give the caller's answer.
     sniffio = sys.modules.get("sniffio")
     if sniffio is not None:
         context.run(sniffio.current_async_library_cvar.set, library)
@@ -102,7 +104,10 @@ def _context_named(library: str | None) -> Context:
 
 
 async def unless_cancelled(job: Callable[[], Awaitable[T]]) -> T:
-    """Run a job that nobody cancels but a loop that ends, and say that it was that."""
+    """Await a job, and raise `anyio.RunFinishedError` if it is cancelled.
+
+    For jobs that only the end of their loop can cancel.
+    """
     try:
         return await job()
     except anyio.get_cancelled_exc_class() as error:

@@ -1,4 +1,14 @@
-"""How threads and event loops call each other, and how many threads there are for handlers."""
+"""`async_to_sync`, calls into another thread's event loop, and the limits of handler threads.
+
+A thread that calls an async function can be in one of four places, and each has its own way::
+
+    in a handler that a thread of a lane runs       the handler's `Job` has it awaited
+    in any other thread that anyio has started      anyio.from_thread.run, in the waiting loop
+    in a thread that knows a loop (`LoopRef`)       `loop_calls`, which notice the loop's end
+    in a script or any other thread                 the loop of `process_portal`
+
+In a thread in which an event loop runs, all of them refuse to wait, since that would block it.
+"""
 
 import asyncio
 import atexit
@@ -32,23 +42,23 @@ __all__ = [
     "process_portal",
 ]
 
-EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to end when the process does
+EXIT_TIMEOUT = 1.0  # seconds that calls of daemon threads get to finish when the process exits
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class LoopRef:
-    """One event loop, as other threads see it.
+    """A reference to one event loop, for use in any thread.
 
-    A loop of asyncio's has ended when it is closed: one that only stopped may run on,
-    and threads wait for it.
+    An asyncio loop has ended only when it is closed. One that was stopped may run again, so
+    threads wait for it.
     """
 
     __slots__ = ("_loop", "_process", "_thread", "_token")
 
     def __init__(self) -> None:
-        """The event loop that runs now in this thread."""
+        """Refer to the event loop that runs now in this thread."""
         self._token = current_token()
         self._thread = get_ident()
         self._process = _process
@@ -64,17 +74,17 @@ class LoopRef:
     @property
     def is_here(self) -> bool:
         """Whether the caller is in the loop's own thread, and asyncio runs no other loop there."""
-        # Asked at every send: this takes some 100 ns, to ask for the running loop three times
-        # that before Python 3.12, and to ask anyio for it ten times.
+        # This is asked at every send, so it has to be fast. It takes some 100 ns. To ask asyncio
+        # for the running loop takes three times that before Python 3.12, and anyio ten times.
         is_in_thread = get_ident() == self._thread and self._process is _process
         return is_in_thread and (self._loop is None or self._loop.is_running())
 
     @property
     def is_over(self) -> bool:
-        """Whether the loop has ended, or was left behind in the process that this one forked from.
+        """Whether the loop has ended, or belongs to the process that this one was forked from.
 
-        In the loop's own thread, one that does not run just now counts as ended.
-        Never waits: a loop may be busy for as long as the caller asks.
+        In the loop's own thread, it counts as ended when it is not running. Never waits, so that
+        it can be asked while the loop is busy.
         """
         if self._process is not _process:
             return True
@@ -84,13 +94,13 @@ class LoopRef:
             return self._loop.is_closed()
         token: Any = self._token.native_token
         try:
-            token.run_sync_soon(int)
+            token.run_sync_soon(int)  # does nothing; trio refuses it if the loop has ended
         except RuntimeError:  # of which trio's own error is one
             return True
         return False
 
     def start(self, func: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """Begin to run an async function in the loop, and wait for nothing; it must not fail."""
+        """Start an async function in the loop without waiting for it; it must not raise."""
         loop: Any = self._token.native_token
         if hasattr(loop, "call_soon_threadsafe"):
             loop.call_soon_threadsafe(_start_task, loop, func)
@@ -102,8 +112,8 @@ class LoopRef:
     async def call(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a plain function in the loop's thread, and wait for its result.
 
-        The waiting is done by a worker thread, so that the caller's own loop
-        goes on even while the other one is busy.
+        A worker thread does the waiting, so that the caller's own loop is not blocked while the
+        other one is busy.
 
         Raises:
             anyio.RunFinishedError: the loop has ended without running it.
@@ -121,8 +131,8 @@ class LoopRef:
         """Run an async function in the loop, and wait for its result in this other thread.
 
         Raises:
-            MisuseError: an event loop runs in this thread, which waiting would block.
-            anyio.RunFinishedError: the loop has ended, before or meanwhile.
+            MisuseError: an event loop runs in this thread, and would be blocked.
+            anyio.RunFinishedError: the loop has ended, before the call or during it.
         """
         _refuse_running_loop(func)
         if self.is_over:
@@ -167,7 +177,9 @@ def running_loop() -> bool:
     """Whether an event loop runs in this thread."""
     try:
         current_token()
-    except RuntimeError:  # anyio's own, or the loop's where a thread has the context of one
+    # Anyio raises NoEventLoopError, a RuntimeError. Where the thread runs in a context copied from
+    # a loop, anyio asks that loop's library, which raises a plain RuntimeError.
+    except RuntimeError:
         return False
     return True
 
@@ -175,13 +187,16 @@ def running_loop() -> bool:
 def failure_of(
     error: Exception | asyncio.CancelledError | SystemExit | KeyboardInterrupt,
 ) -> Exception:
-    """The failure that a handler's error is, where it must not end more than the handler.
+    """Turn an error that would end more than its handler into one that ends just that.
 
-    That is where asyncio has cancelled a task that was awaited, not the running
-    one, and where a handler would end the process, as ``sys.exit()`` does.
+    An ordinary error is returned as it is. Two kinds are replaced:
+
+    - ``SystemExit`` and ``KeyboardInterrupt``, by which a handler would end the process.
+    - ``CancelledError``, if the handler has awaited a task that was cancelled, and the running
+      task was not cancelled itself.
 
     Raises:
-        CancelledError: the one given, where it is the running task that is cancelled.
+        CancelledError: the one given, if the running task itself is cancelled.
     """
     if isinstance(error, Exception):
         return error
@@ -190,8 +205,9 @@ def failure_of(
         ending.__cause__ = error
         return ending
     task = asyncio.current_task()
-    # A task that waits for a thread is shielded: it was not cancelled itself, though a scope
-    # around it may have been. The effective deadline says so then.
+    # A task that waits for a thread is shielded. So a scope around it may be cancelled, and the
+    # error come from the thread, while the task itself was not cancelled. Then anyio gives -inf
+    # as the effective deadline.
     if task is None or task.cancelling() or anyio.current_effective_deadline() == -inf:
         raise error
     failure = RuntimeError("something that it awaited was cancelled")
@@ -202,15 +218,14 @@ def failure_of(
 def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
     """Make a function that calls an async one and waits for its result.
 
-    It works in a synchronous handler, in any other thread of a server, and in
-    a process without an event loop (a script, a task queue's worker), where one
-    loop in a thread of its own serves all calls of the process, so that
-    connections opened in it live on from call to call. Context variables of
-    the caller are seen by the function.
+    It works in a synchronous handler, in any other thread of a server, and in a process without
+    an event loop (a script, a task queue's worker). There, one loop in a thread of its own
+    serves all calls of the process, so that connections opened in one call are still open in
+    the next. The function sees the context variables of its caller.
 
     Raises:
-        MisuseError: when called inside a running event loop, which waiting
-            would block, or when given something that is not an async function.
+        MisuseError: it was called inside a running event loop, which waiting would block, or
+            it was given something that is not an async function.
     """
     if not callable(func):
         if inspect.iscoroutine(func):
@@ -234,11 +249,11 @@ def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
 
 
 class _HandlerThread(local):
-    """What is special about a thread while it runs a handler, seen from within it.
+    """What a thread knows of the handler that it runs; each thread has values of its own.
 
     Attributes:
-        call: has a coroutine run by the task that waits for the handler, and returns its
-            result; None in all other threads.
+        call: has an async function awaited by the task that waits for the handler, and returns
+            its result; see `Job.call`. None in a thread that runs no handler of a lane.
     """
 
     call: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any] | None = None
@@ -248,7 +263,9 @@ handler_thread = _HandlerThread()
 
 
 def _in_worker_thread() -> bool:
-    """Whether a loop waits for this thread, as for one that runs a handler."""
+    """Whether anyio has started this thread for a loop, which waits for it."""
+    # A process may be forked by such a thread. The child's only thread then has the parent's
+    # thread-local values, which name a loop that the child does not have.
     if get_ident() == _forked_in:
         return False
     try:
@@ -263,15 +280,15 @@ _portal_lock = Lock()
 
 
 def process_portal() -> BlockingPortal:
-    """The loop for callers that have none: one a process, begun by the first."""
+    """The loop for callers that have none: one in a process, started by the first call."""
     global _portal
     with _portal_lock:
         if _portal is None:
             ready: Future[BlockingPortal] = Future()
-            # In an empty context, since the caller's may be bound to another event loop.
+            # In an empty context: the caller's may hold what belongs to another event loop.
             work = partial(Context().run, anyio.run, _serve, ready)
-            # anyio has a context manager that starts such a loop. In a forked child it would
-            # wait, when the process exits, for a thread that only the parent has.
+            # Not by anyio.from_thread.start_blocking_portal: when a forked child exits, that
+            # would wait for a thread that only the parent has.
             thread = Thread(target=work, name="asgi_notify", daemon=True)
             thread.start()
             _portal = ready.result()
@@ -286,14 +303,14 @@ async def _serve(ready: "Future[BlockingPortal]") -> None:
 
 
 def _stop(portal: BlockingPortal, thread: Thread, process: object) -> None:
-    """End the loop for callers that have none; daemon threads may still wait for a call."""
+    """End the loop of `process_portal`. Calls of daemon threads may still run in it."""
     if process is _process:
         portal.call(portal.stop)
         thread.join(EXIT_TIMEOUT)
 
 
-_process = object()  # stands for this process; a forked one makes its own
-_forked_in = 0  # the thread that this process began with, where it was forked
+_process = object()  # stands for this process; a forked child makes another one
+_forked_in = 0  # the first thread of this process, if it was forked; else 0, which is no thread
 
 
 def _forget_parent() -> None:
@@ -303,7 +320,7 @@ def _forget_parent() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork
-    # A forked child has the parent's memory, but not its threads and their loops.
+    # A forked child has a copy of the parent's memory, but not its threads and their loops.
     os.register_at_fork(after_in_child=_forget_parent)
 
 
@@ -312,21 +329,21 @@ _disconnect_limiter: RunVar[anyio.CapacityLimiter] = RunVar("asgi_notify_disconn
 
 
 def handler_limiter() -> anyio.CapacityLimiter:
-    """What bounds the threads that synchronous handlers run in, for the running loop.
+    """The limit of threads in which the running loop's synchronous handlers run.
 
-    Apart from anyio's own limiter, so that slow handlers do not hold up the
-    server's other threads, nor they the handlers. It begins at
-    ``ASGI_NOTIFY_HANDLER_THREADS`` (40) threads; set ``total_tokens`` to change it.
+    It is not anyio's own limiter, so that slow handlers do not delay what else the server does
+    in threads, nor the other way round. It begins at ``ASGI_NOTIFY_HANDLER_THREADS`` (40)
+    threads; set ``total_tokens`` to change it.
     """
     return _limiter_in(_limiter)
 
 
 def disconnect_limiter() -> anyio.CapacityLimiter:
-    """What bounds the threads in which disconnect events are handled, for the running loop.
+    """The limit of threads in which the running loop's disconnect events are handled.
 
-    As many again as `handler_limiter` begins with, so that a connection ends
-    however many handlers of others are stuck. There is a bound, since all
-    clients may leave at once, and each handler may open a database connection.
+    They are threads of their own, as many as `handler_limiter` begins with, so that a connection
+    can end even if all other handlers are stuck. There is a limit because all clients may leave
+    at once, and each handler may open a database connection.
     """
     return _limiter_in(_disconnect_limiter)
 

@@ -1,8 +1,8 @@
-"""How an idle consumer is woken: by a turn of its own task or, on asyncio, by a step.
+"""How a consumer's mailbox is handled: by the consumer's own task or, on asyncio, by steps.
 
 To wake a task costs a future, a callback and a switch, which is more than most handlers cost.
-So where the event loop is asyncio's, the task of a consumer that waits for its mailbox sleeps
-on, and one callback of the loop makes a step for each consumer that has got something::
+So where the event loop is asyncio's, the task of an idle consumer is not woken for each message.
+It sleeps on, and one callback of the loop makes a step for each consumer that has got something::
 
                   set(), called             step(), called
                   by the mailbox            by the loop
@@ -14,13 +14,19 @@ on, and one callback of the loop makes a step for each consumer that has got som
                                     the task wakes, and goes on where the step has stopped
 
 A step runs the handlers as if the task itself did: in the task's context, and with that task
-as the current one, so that cancel scopes and timeouts are the task's. A handler that ends
-without having to wait is done. One that has to wait has been begun by then, so the task is
-given the coroutine together with what it awaits, and nothing else is handled until it has
-ended. A handler that waits for a `Turn`, which is over soon, is left to a later step instead.
+as the current one, so that cancel scopes and timeouts are the task's. There are three ways in
+which a handler's coroutine can come out of a step:
 
-A sender only puts something into a mailbox. So no sender is kept by a slow handler or gets a
-handler's error, and a handler that sends never runs another handler inside of itself.
+- It has ended without having to wait. Then the step goes on with the next message.
+- It awaits something. A coroutine that has begun cannot begin again, so the task is woken and
+  given the coroutine together with what it awaits (`_Sleep.begun`, `_go_on`). Nothing else is
+  handled until it has ended.
+- It awaits a `Turn`, which is over soon. Then the task sleeps on, and a later step goes on with
+  the coroutine (`_Sleep._end_begun`).
+
+Steps are made in a later turn of the loop, never in the sender's call, which only puts something
+into a mailbox. So a slow handler does not delay the sender, a handler's error does not come to
+the sender, and a handler that sends does not run another handler inside of itself.
 
 Source: Python's documentation, asyncio, "Extending", section "Task lifetime
 support", for entering and leaving a task.
@@ -43,39 +49,42 @@ from ..settings import Settings
 __all__ = ["HandlerSource", "Turn", "handle_each"]
 
 STEPS = 16  # consumers in one callback; then the loop serves others
-TURN = 1000  # messages of one consumer, in one go
+TURN = 1000  # messages of one consumer in a row; then the loop serves others
 
 Handling = Coroutine[Any, Any, None]
 
 
 class HandlerSource(Protocol):
-    """What a connection brings a consumer, as seen from here."""
+    """What this module needs of a connection: a mailbox, and how its entries are handled."""
 
     current: str
-    """The type of what is being handled, or nothing."""
+    """The type of the event or message that is being handled; empty while there is none."""
 
     @property
     def mailbox(self) -> Mailbox:
-        """Where it comes from."""
+        """Where the entries come from."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to be handled."""
 
     def begin(self, entry: Entry) -> Handling | None:
-        """Begin to handle an entry of the mailbox; None where that is all."""
+        """Begin to handle an entry; return the handler's coroutine, or None if it is handled."""
 
     async def follow(self, begin: Callable[..., Awaitable[None] | None], *args: object) -> None:
-        """Begin something and wait for its end, whatever it raises."""
+        """Call a function, and wait for the end of what it returns, if it returns something.
+
+        An error is noted, and ends the connection. Only a cancellation of the running task is
+        raised here.
+        """
 
 
 async def handle_each(source: HandlerSource, *, by_steps: bool) -> None:
-    """Handle what comes into the mailbox, one after the other, until nothing more is to be.
+    """Handle what comes into the mailbox, one entry after the other, until all is over.
 
     Args:
-        source: what handles it.
-        by_steps: whether handlers may be run from outside of the running task,
-            where the event loop and the settings allow it.
+        source: the connection.
+        by_steps: whether steps may be made, where the event loop and the settings allow it.
     """
     mailbox, handled = source.mailbox, 0
     steps = _steps_of_loop() if by_steps else None
@@ -93,22 +102,22 @@ async def handle_each(source: HandlerSource, *, by_steps: bool) -> None:
             else:
                 await _sleep(source, steps)
     finally:
-        mailbox.watch(None)  # no sender is to wait for a reader that has gone
+        mailbox.watch(None)  # senders that wait for this reader go on: it has gone
 
 
 class _Steps:
-    """Steps to be made for the idle consumers of one event loop that have got something."""
+    """The steps that are due in one event loop, for idle consumers that have got something."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.waiting: deque[_Sleep] = deque()
         self.is_scheduled = False
-        # An empty one, or else the steps would run in the context of whoever has sent first.
-        # Each step enters the context of its own consumer's task.
+        # An empty one: otherwise the callback would run in the context of the first sender, and
+        # keep that alive. Each step enters the context of its own consumer's task.
         self._context = Context()
 
     def schedule(self) -> None:
-        """Have the steps made in the next turn of the loop."""
+        """Have the loop make the steps in its next turn."""
         self.is_scheduled = True
         self.loop.call_soon(self._run, context=self._context)
 
@@ -118,28 +127,29 @@ class _Steps:
             for _ in range(min(len(waiting), STEPS)):
                 waiting.popleft().step()
         finally:
-            # A signal handler may raise in the middle of a step. The consumers that still wait
-            # for theirs would never get one, were this not done then, too.
+            # A signal handler may raise in the middle of a step. This has to be done even then:
+            # otherwise the consumers that still wait for their steps would never get them.
             self.is_scheduled = False
             if waiting:
                 self.schedule()
 
 
 class Turn(asyncio.Future[None]):
-    """What a handler waits for that is over soon, in the thread of the loop.
+    """A future for what is over soon, such as the next act of a synchronous handler.
 
-    A handler that was begun by a step goes on in a step, too, so that its task sleeps on. A
-    task that awaits it is woken, as by any future.
+    When a coroutine in a step awaits it, a later step goes on with the coroutine, and the task
+    sleeps on. A task that awaits it itself is woken, as by any future. `set` is called in the
+    loop's thread.
     """
 
     __slots__ = ("sleep",)
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
-        self.sleep: _Sleep | None = None  # of the task whose step waits for it
+        self.sleep: _Sleep | None = None  # of the consumer whose handler awaits it in a step
 
     def set(self) -> None:
-        """It is over."""
+        """End the waiting."""
         if not self.done():
             self.set_result(None)
             if self.sleep is not None and self.sleep.is_asleep:
@@ -147,10 +157,16 @@ class Turn(asyncio.Future[None]):
 
 
 class _Sleep(asyncio.Future[None]):
-    """What the task of an idle consumer waits for, while steps are made for it.
+    """The future that the task of an idle consumer awaits, while steps are made for it.
 
-    All that a step needs is in this one object: with many consumers, what
-    each touches comes from slow memory.
+    Its result is set when the task is needed; see `_leave`. All that a step needs is in this one
+    object: with many consumers, none of it is in the processor's cache, and each further object
+    that a step touches costs a slow access to memory.
+
+    Attributes:
+        is_due: whether a step is to be made.
+        begun: a handler's coroutine that has not ended, and what it awaits.
+        error: what a handler has raised in a step.
     """
 
     __slots__ = ("begun", "context", "error", "is_due", "mailbox", "source", "steps", "task")
@@ -161,27 +177,28 @@ class _Sleep(asyncio.Future[None]):
         super().__init__(loop=steps.loop)
         self.source = source
         self.mailbox = source.mailbox
-        self.is_due = False  # for a step
+        self.is_due = False
         self.steps = steps
         self.task: Any = asyncio.current_task()
-        self.begun: tuple[Handling, Any] | None = None  # and what it waits for
+        self.begun: tuple[Handling, Any] | None = None
         self.error: BaseException | None = None
 
     def add_done_callback(  # type: ignore[override]
         self, fn: Callable[[asyncio.Future[None]], object], /, *, context: Context
     ) -> None:
-        # The task calls this with the context that it runs in. Only since Python 3.12 can a
-        # task be asked for it.
+        # The task calls this when it begins to await, with the context that it runs in. That is
+        # how a step learns it: `Task.get_context` exists since Python 3.12 only.
         self.context = context
         super().add_done_callback(fn, context=context)
 
     def done(self) -> bool:
-        # `anyio.wait_all_tasks_blocked` asks this of what each task awaits. A task that has a
-        # step to come is not blocked, though what it awaits has no result yet.
+        # `anyio.wait_all_tasks_blocked` asks each task's future whether the task is blocked. A
+        # task for which a step is due is not, though its future has no result yet. The methods
+        # here ask super().done() for the real answer.
         return self.is_due or super().done()
 
     def set(self) -> None:
-        """Called by the mailbox when something has come."""
+        """Have a step made; called by the mailbox when something has come, and by a `Turn`."""
         self.is_due = True
         steps = self.steps
         steps.waiting.append(self)
@@ -190,11 +207,11 @@ class _Sleep(asyncio.Future[None]):
 
     @property
     def is_asleep(self) -> bool:
-        """Whether the task sleeps, so that steps can be made."""
+        """Whether the task still awaits this, so that steps can be made."""
         return not super().done()
 
     def step(self) -> None:
-        """Handle what waits in the mailbox, inside the task."""
+        """Handle what waits in the mailbox, as if inside the task."""
         self.is_due = False
         if super().done():
             return  # the task was cancelled
@@ -231,7 +248,7 @@ class _Sleep(asyncio.Future[None]):
         self._leave()
 
     def _end_begun(self, handling: Handling) -> bool:
-        """Let a handler go on that has waited for its `Turn`; return whether it has ended."""
+        """Go on with a handler that has awaited its `Turn`; return whether it has ended."""
         self.begun = None
         try:
             self.begun = handling, _unmark(handling.send(None))
@@ -243,17 +260,19 @@ class _Sleep(asyncio.Future[None]):
         return False
 
     def _leave(self) -> None:
-        """Leave what was begun, or what is left, to the task, or to the step after a `Turn`."""
+        """End the step: leave what is to be done to the task, or to the step after a `Turn`."""
         if self.begun is not None and type(self.begun[1]) is Turn:
             self.begun[1].sleep = self
         elif not super().done():  # a handler may have cancelled its own task
             if self.begun is None:
-                self.mailbox.pause()  # the task goes on, without having to wait for anything
+                # The task goes on to read the mailbox by itself. Until it does, it counts as a
+                # reader that keeps up, so that no sender drops messages because of it.
+                self.mailbox.pause()
             self.set_result(None)
 
 
 async def _sleep(source: HandlerSource, steps: _Steps) -> None:
-    """Let steps be made until one needs the running task, and end what it has begun."""
+    """Sleep while steps are made, until one needs this task; then end what that has begun."""
     sleep = _Sleep(source, steps)
     source.mailbox.watch(sleep)
     cancelled: asyncio.CancelledError | None = None
@@ -271,9 +290,9 @@ async def _sleep(source: HandlerSource, steps: _Steps) -> None:
 
 
 def _unmark(awaited: Any) -> Any:
-    # A coroutine that awaits a future marks it, and the task that takes the future out of the
-    # coroutine takes the mark away. Here the task may come to that much later. Were the future
-    # still marked then, nobody else could await it meanwhile.
+    # A coroutine that awaits a future sets a mark on it, and the task that runs the coroutine
+    # takes the mark away at once. Here a step runs it, and the task comes to that much later.
+    # While the mark is set, nobody else can await the future, so it is taken away until then.
     if asyncio.isfuture(awaited):
         awaited._asyncio_future_blocking = False
     return awaited
@@ -287,17 +306,22 @@ def _fail(error: BaseException) -> None:
 def _go_on(
     handling: Handling, awaited: Any, cancelled: BaseException | None
 ) -> Generator[Any, Any, None]:
-    """Go on, in the running task, with what was begun outside of it and awaits something.
+    """Go on, in the running task, with a coroutine that a step has begun.
 
-    A task that was cancelled before it came here does what `asyncio.Task.cancel`
-    would have done: it cancels what is awaited and, only where that is not to be
-    cancelled, throws the error into the coroutine.
+    From here on the coroutine is run as ``await`` would run it.
+
+    Args:
+        handling: the coroutine.
+        awaited: what it awaits.
+        cancelled: the error, if the task was cancelled while it slept. The coroutine has to
+            notice that as if it had run in the task: `asyncio.Task.cancel` would have cancelled
+            what it awaits, and thrown the error into it only if that cannot be cancelled.
     """
     error = cancelled
     if asyncio.isfuture(awaited):
         if error is not None and awaited.cancel(*error.args):
             error = None
-        awaited._asyncio_future_blocking = True  # again
+        awaited._asyncio_future_blocking = True  # the task expects the mark; see `_unmark`
     while True:
         if error is None:
             try:
@@ -317,9 +341,9 @@ _of_loop: RunVar[_Steps | None] = RunVar("asgi_notify_steps")
 
 
 def _steps_of_loop() -> _Steps | None:
-    """The running loop's, or None where it is not asyncio's, or the settings say so."""
+    """The running loop's steps; None if the loop is not asyncio's, or the settings turn it off."""
     try:
-        if asyncio.current_task() is None:  # trio as asyncio's guest
+        if asyncio.current_task() is None:  # trio runs as a guest in asyncio's loop
             return None
     except RuntimeError:
         return None

@@ -1,4 +1,7 @@
-"""Whose notifications a client gets, from where on, and how they read; not how they travel."""
+"""What all consumers of notifications share: who may get which, from where on, as which text.
+
+How the text travels (WebSocket, server-sent events) is in `notification` and `notification_http`.
+"""
 
 import logging
 import re
@@ -26,22 +29,22 @@ logger = logging.getLogger("asgi_notify.notifications")
 
 _OF_A_USER = re.compile(r"user_(0|[1-9][0-9]*)")
 
-# Made once: json.dumps with options of its own makes an encoder at each call.
+# Made once: json.dumps() makes an encoder at each call, if it is given options.
 _spell = JSONEncoder(allow_nan=False, default=plain).encode
 
 
 def as_text(data: object) -> str:
     """The text frame that carries a notification's data: text as it is, anything else as JSON.
 
-    What JSON lacks is spelled as `plain` says.
+    Values that JSON does not have, such as a date, are written as `plain` says.
 
     Raises:
-        InvalidMessage: no frame can carry it.
+        InvalidMessage: the data cannot be written as text or JSON.
     """
     try:
         text = data if isinstance(data, str) else _spell(data)
         if not text.isascii():
-            text.encode()  # half of a surrogate pair, which JSON may spell, is no text
+            text.encode()  # raises for half of a surrogate pair, which UTF-8 cannot encode
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMessage(f"its data cannot be sent as text or JSON: {error}") from error
     if text is not data:
@@ -49,7 +52,8 @@ def as_text(data: object) -> str:
     return text
 
 
-# Of the whole process: all members of a group get the same object, which is spelled once.
+# Shared by all connections of the process: all members of a group get the same message object,
+# and its frame is made once.
 _frames = SpelledOnce(
     lambda message: frames.notification(message.group, message.position, message["data"])
 )
@@ -57,11 +61,12 @@ _texts = SpelledOnce(lambda message: as_text(message["data"]))
 
 
 def _text_of(message: Message) -> str:
-    """What a plain client gets for a notification, unless `Notifications.render` is overridden."""
+    """What a client without the protocol gets, unless `Notifications.render` is overridden."""
     data = message["data"]
-    # A text is its own spelling, and need not be remembered.
+    # It is not worth remembering where the data is the text already, or where the message was
+    # sent to one channel, so that nobody else asks for it.
     if isinstance(data, str) or not isinstance(message, FrozenMessage) or message.group is None:
-        return as_text(data)  # what is sent to one channel alone, nobody else asks for
+        return as_text(data)
     return _texts(message)
 
 
@@ -70,9 +75,9 @@ last_text = LastSpelled(_text_of)
 
 
 class Notifications(AsyncConsumer):
-    """What every transport of notifications shares, to be overridden once for all of them.
+    """The part of a notification consumer that is the same for every transport.
 
-    ::
+    Override its methods in one class, and use that with each transport::
 
         class Own(Notifications):
             async def authorize(self, group):
@@ -92,10 +97,10 @@ class Notifications(AsyncConsumer):
         room_group_name: the group that `join` joins; empty where there is none.
         speaks_protocol: whether the client is sent frames of the protocol
             ``asgi-notify.v1``, rather than plain text.
-        presence_info: what the presence of a group says of this connection, such as
-            ``{}``; None keeps it out of the presence.
-        retry_spread: seconds over which the clients of a server that ends are
-            asked to come back.
+        presence_info: the info that this connection gives to the presence of its groups, such
+            as ``{}``; None keeps it out of the presence.
+        retry_spread: seconds over which the clients of a server that ends are asked to
+            spread their reconnects.
     """
 
     helpers: ClassVar[frozenset[str]] = frozenset({"authorize", "join", "render"})
@@ -107,9 +112,9 @@ class Notifications(AsyncConsumer):
     presence_info: Mapping[str, Any] | None = None  # a kilobyte for each connection
 
     _has_own_text: ClassVar[bool] = False  # render() is overridden
-    _only_passes_on: ClassVar[bool] = False  # nothing of the class's own is to see a notification
-    _since: Position | None = None  # what the client has seen already, as it says
-    _joined: Joined | None = None  # what became of the group of the path
+    _only_passes_on: ClassVar[bool] = False  # no overridden method has to see each notification
+    _since: Position | None = None  # up to where the client has seen notifications, as it says
+    _joined: Joined | None = None  # the answer when the group of the path was joined
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,24 +122,24 @@ class Notifications(AsyncConsumer):
         cls._only_passes_on = is_ours(cls, "dispatch", "render", "send", "send_notification")
 
     async def authorize(self, group: str) -> bool | None:
-        """Let the client watch a group, or raise; called for every group that it wants.
+        """Decide whether the client may watch a group; called for every group that it asks for.
 
-        Unless overridden, it lets pass the group of the path's room and, at a
-        path without a room, every group ``user_<number>``.
+        The default allows the group of the path's room. At a path without a room it allows
+        every group ``user_<number>``.
 
         Returns:
-            None or True to let the client watch. Anything else refuses it, as
-            `Forbidden` does.
+            None or True to let the client watch. Anything else refuses it, as `Forbidden` does.
 
         Raises:
-            Forbidden: or `Unauthorized`, `NoRouteFound`: the client may not
-                watch it, and is told why.
+            Forbidden: the client may not watch the group, and is told why. `Unauthorized` and
+                `NoRouteFound` do the same with another status.
         """
         if self.room_name is not None:
             is_right = group == self.room_group_name
             way_out = f"only {self.room_group_name} can"
         elif type(self).join is not Notifications.join:
-            # It may be what guards the rooms, and a path without a room would leave it out.
+            # An overridden join() may be what protects the rooms. At a path without a room, a
+            # client can subscribe without a call of it, so all groups of users would be open.
             raise Forbidden(
                 f"{type(self).__qualname__}.join() decides about rooms, and this path has none: "
                 "override authorize(group), which is asked about every group"
@@ -147,10 +152,10 @@ class Notifications(AsyncConsumer):
         return True
 
     async def join(self) -> bool | None:
-        """Let the client watch the group of its path: ask `authorize`, and join it.
+        """Join the group of the path, if `authorize` allows it.
 
-        An override raises `Forbidden`, `Unauthorized` or `DenyConnection` for
-        who may not watch, or returns False.
+        An override refuses a client by raising `Forbidden`, `Unauthorized` or `DenyConnection`,
+        or by returning False.
         """
         await self._require_allowed(self.room_group_name)
         self._joined = await self._add(self.room_group_name, self._since)
@@ -168,10 +173,12 @@ class Notifications(AsyncConsumer):
     def render(self, data: object) -> str:
         """The text that the client gets for a notification's data.
 
-        Unless this is overridden, a client of the protocol gets the data itself.
+        Where this is not overridden, a client of the protocol gets the data as it is, in a
+        frame, and not this text.
 
         Raises:
-            InvalidMessage: no text can carry it; it is logged and passed over.
+            InvalidMessage: the data cannot be sent as text. The notification is logged and
+                passed over.
         """
         return as_text(data)
 
@@ -186,7 +193,7 @@ class Notifications(AsyncConsumer):
         try:
             text = self._frame(event) if self.speaks_protocol else self._text(event)
         except InvalidMessage as error:
-            # The sender's mistake, which must not cost its readers their connections.
+            # It is the sender's mistake, so the connections of its readers go on.
             logger.error(
                 "a notification to %s was passed over: %s", self.scope["path"], error,
                 extra=self._log_fields(event),
@@ -202,19 +209,19 @@ class Notifications(AsyncConsumer):
 
     def _frame(self, event: Message) -> str:
         if not isinstance(event, FrozenMessage) or event.group is None:
-            # It was sent to this channel alone.
+            # It was sent to this channel alone, so there is nobody to share its frame with.
             text = self.render(event["data"]) if self._has_own_text else event["data"]
             return frames.notification(self.room_group_name or None, None, text)
-        if self._has_own_text:  # it may be another one for each client
+        if self._has_own_text:  # the text may differ from client to client, so it is not shared
             return frames.notification(event.group, event.position, self.render(event["data"]))
         return _frames(event)
 
     async def group_gap(self, event: Message, /) -> None:
-        """Handle that messages of a group were lost to this client: tell it, where it can be."""
+        """Handle a report that messages of a group were lost: tell the client, if possible."""
         await self._tell_gap(event["group"], event["reason"], event["lost"])
 
     async def _enter(self) -> None:
-        """Find out what the path is about, and join its group."""
+        """Find out which group the path, or ``?group=``, asks for, and join it."""
         captured = captured_by_path(self)
         if "room_name" in captured:
             self.room_name = captured["room_name"]
@@ -226,7 +233,8 @@ class Notifications(AsyncConsumer):
             require_yes(self, "join", await awaitable(self, "join", self.join()))
 
     def _require_own_check(self, captured: Mapping[str, object]) -> None:
-        # Meant to be a room, it would let everybody watch all users, as a path without one.
+        # A path that captures something under another name was meant to name a room. Without
+        # this check it would count as a path without a room, at which every user can be watched.
         args = self.scope["url_route"]["args"]
         is_decided = type(self).authorize is not Notifications.authorize
         if is_decided or type(self).join is not Notifications.join or not (captured or args):
@@ -240,18 +248,18 @@ class Notifications(AsyncConsumer):
 
     @property
     def _position(self) -> Position | None:
-        """Where the client stands in the group of its path, once it has joined."""
+        """From where on the client gets the group of its path; None before it has joined."""
         return self._joined.position if self._joined is not None else None
 
     @property
     def _is_recovered(self) -> bool | None:
-        """Whether nothing is missing since what the client has seen; None where it said nothing."""
+        """Whether nothing is missing after `_since`; None if the client gave no position."""
         if self._since is None:
             return None
         return self._joined is not None and bool(self._joined.recovered)
 
     def _subscribed(self) -> str:
-        """The frame that tells of the group of the path."""
+        """The frame that tells the client that it is subscribed to the group of its path."""
         replayed = self._joined.replayed if self._joined is not None else 0
         return frames.subscribed(self.room_group_name, self._position, self._is_recovered, replayed)
 
