@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 import anyio
 from anyio.abc import TaskGroup
 
+from .exceptions import LayerUnavailable
 from .types import Receive, Send
 
 __all__ = ["EXIT_TIMEOUT", "serve_lifespan"]
@@ -47,9 +48,9 @@ async def serve_lifespan(
 
     What was entered is exited, also when the server cancels instead of asking:
     neither the exit nor the tasks of the context see that cancellation, for at
-    most ``exit_timeout`` seconds. A failure is logged once, with its traceback,
-    reported to the server and raised, so that whoever runs the application in
-    the same process sees the cause.
+    most ``exit_timeout`` seconds. A failure is logged once, reported to the
+    server and raised, so that whoever runs the application in the same process sees
+    the cause. The log has its traceback, unless the server of a layer is away.
 
     Raises:
         Exception: what the context raised, or the server's ``receive`` and ``send``.
@@ -65,7 +66,10 @@ async def serve_lifespan(
             await _keep_open(context, server, tasks, exit_timeout)
         except Exception as error:
             # Logged here, since a cancellation may follow it.
-            logger.exception("failed during %s", server.phase)
+            if isinstance(error, LayerUnavailable):  # nothing in the code is to blame
+                logger.error("failed during %s: %s", server.phase, error)
+            else:
+                logger.exception("failed during %s", server.phase)
             failure = error
             tasks.cancel_scope.cancel()
     if failure is not None:

@@ -9,6 +9,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from asgi_lifespan import LifespanManager
 
+from asgi_notify.exceptions import LayerUnavailable
 from asgi_notify.lifespan import serve_lifespan
 from asgi_notify.types import ASGIApp, Event, Receive, Scope, Send
 
@@ -126,6 +127,25 @@ async def test_a_failure_is_logged_once_told_and_raised(
     assert record.getMessage() == f"failed during {phase}"
     assert record.exc_info is not None
     assert record.exc_info[1] is FAILS
+
+
+async def test_a_layer_whose_server_is_away_is_told_in_one_line_without_a_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @asynccontextmanager
+    async def away() -> AsyncIterator[None]:
+        await checkpoint()
+        raise LayerUnavailable("valkey://127.0.0.1:6379/0: no answer")
+        yield
+
+    server = Server("lifespan.startup")
+    with pytest.raises(LayerUnavailable):
+        await serve_lifespan(server.receive, server.send, away())
+    message = "LayerUnavailable: valkey://127.0.0.1:6379/0: no answer"
+    assert server.sent == [{"type": "lifespan.startup.failed", "message": message}]
+    (record,) = caplog.records
+    assert record.exc_info is None
+    assert record.getMessage() == "failed during startup: valkey://127.0.0.1:6379/0: no answer"
 
 
 async def test_whoever_runs_the_app_in_process_sees_why_it_did_not_start() -> None:

@@ -8,7 +8,7 @@ import anyio
 import click
 from anyio.abc import TaskStatus
 
-from ..exceptions import ConfigurationError, InvalidName
+from ..exceptions import ConfigurationError, InvalidName, LayerUnavailable
 from ..layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from ..worker import CONCURRENCY, SHUTDOWN_TIMEOUT, Worker
 from .options import log_level_option
@@ -79,7 +79,10 @@ def worker(
         raise click.UsageError(str(error)) from error
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("asgi_notify").setLevel(log_level.upper())
-    anyio.run(_work, runner)
+    try:
+        anyio.run(_work, runner)
+    except LayerUnavailable as error:  # at the start; later, the worker waits
+        raise click.ClickException(str(error)) from error
 
 
 def _in_memory(app: str, channels: tuple[str, ...]) -> str:

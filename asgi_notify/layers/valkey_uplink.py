@@ -88,10 +88,12 @@ class ValkeyUplink:
         self._task = Background(self._run, f"asgi_notify's link to {self.address}")
         try:
             await self.subscribe({self._probe_channel: self._hear})
-        except BaseException:
+        except BaseException as error:
             reason = self._reason
             await self.aclose()
             self._reason = reason
+            if isinstance(error, LayerUnavailable):
+                raise LayerUnavailable(f"{error}; {_way_out(reason)}") from error
             raise
         self._listener = listener
 
@@ -239,6 +241,18 @@ class ValkeyUplink:
 
     def _hear(self, message: bytes) -> None:
         self._heard.set()
+
+
+def _way_out(reason: str) -> str:
+    """What to do about a server that could not be reached from the start."""
+    if "WRONGPASS" in reason or "NOAUTH" in reason:
+        return "the name or the password is wrong or missing; give them in the URL: valkey://user:password@host"
+    if "topology" in reason:
+        return "leave cluster=1 out, if this is one server"
+    return (
+        "see that a server runs there, with TLS if the URL begins with valkeys://, and has the "
+        "database that the URL names"
+    )
 
 
 def _line(text: str) -> str:

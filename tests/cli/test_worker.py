@@ -20,7 +20,7 @@ from asgi_notify.cli.collecting import CollectsLess
 from asgi_notify.cli.draining import DrainsOnSignal
 from asgi_notify.layers import registry
 from tests.cli.conftest import Run
-from tests.servers import ROOT
+from tests.servers import ROOT, free_port
 
 WAIT = 20.0  # seconds; a loaded machine starts a process slowly
 
@@ -82,6 +82,16 @@ def test_an_application_that_cannot_be_imported_is_told_with_the_reason(run: Run
     refused = run("worker", "no_such_site:app")
     assert refused.exit_code == 1
     assert "No module named 'no_such_site'" in refused.output
+
+
+def test_a_layer_whose_server_is_away_at_the_start_is_told_in_a_sentence(run: Run) -> None:
+    pytest.importorskip("glide")
+    url = f"valkey://127.0.0.1:{free_port()}?timeout=1&probe_interval=0.2"
+    failed = run("worker", "a_site:router", "--layer", url)
+    assert failed.exit_code == 1
+    assert failed.output.startswith("Error: valkey://127.0.0.1:")
+    assert "see that a server runs there" in failed.output
+    assert "Traceback" not in failed.output
 
 
 def test_options_reach_the_worker(

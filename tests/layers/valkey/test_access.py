@@ -56,6 +56,21 @@ async def test_a_wrong_password_is_told_and_never_shown(locked: ValkeyServer) ->
         await use(f"valkey://ada:falsch@{HOST}:{locked.port}/0?{QUICK}")
     assert f"{HOST}:{locked.port}" in str(caught.value)
     assert "falsch" not in str(caught.value)
+    assert str(caught.value).endswith("give them in the URL: valkey://user:password@host")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "query", "way_out"),
+    [
+        ("valkey", "cluster=1&timeout=5", "leave cluster=1 out, if this is one server"),
+        ("valkeys", QUICK, "see that a server runs there, with TLS if the URL begins with"),
+    ],
+)
+async def test_what_cannot_be_opened_is_told_with_the_way_out(
+    own_server: ValkeyServer, scheme: str, query: str, way_out: str
+) -> None:
+    with pytest.raises(LayerUnavailable, match=way_out):
+        await use(f"{scheme}://{HOST}:{own_server.port}/0?{query}")
 
 
 async def test_a_prefix_that_the_user_may_not_use_is_told(locked: ValkeyServer) -> None:
