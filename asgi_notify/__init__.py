@@ -1,11 +1,17 @@
 """Routing, consumers and channel layers for any ASGI application.
 
-A reader who wants to know how it works goes floor by floor, from what is easy to what is
-not: `types` and `exceptions`; then `asgi`, `names`, `positions` and `routing.patterns`, where
-nothing waits; then `layers.mailbox`, `layers.history` and `layers.hub`; then the layers
-themselves, `layers.memory` and `layers.shared`, and the routers; then `consumers.connection`
-and the consumers, of which `consumers.notification` is the product; and `app`, where all of
-it meets.
+To learn how it works, read in this order, which begins with what is easy. The README has the same
+list with all rooms of each step.
+
+1. Words: `types`, `exceptions`.
+2. What never waits: `names`, `positions`, `codec`, `asgi`, `routing.patterns`, `protocol.frames`.
+3. A mailbox, a history, a group: `layers.mailbox`, `layers.history`, `layers.hub`.
+4. A layer for one process, `layers.memory`; and the routers, `routing.routers`.
+5. A connection, `consumers.connection`, and the consumers, of which `consumers.notification` is
+   the product; then `app`, the application made of it.
+6. Layers for many processes: `layers.engine`, `layers.link`, `layers.shared`.
+7. How handlers cost less: `consumers.stepping`, `consumers.direct`, `consumers.lane`.
+8. The server's side: `gathering`, `uvicorn`, `cli.serve`.
 """
 
 from .codec import FrozenMessage
