@@ -331,10 +331,12 @@ class Settled(EngineChannelLayer):
             return sent
         if seen is not None or answer.reached == 0:
             self._answers[group, key] = sent
-        with anyio.move_on_after(1):  # until the first that had the key knows whom it reached
-            while (group, key) not in self._answers:
-                await checkpoint()
-        return self._answers.get((group, key), sent)
+        with anyio.fail_after(10):  # until the first that had the key knows whom it reached
+            # No event: the first may be in another loop. No checkpoint: it would take the
+            # processor from the server that all of them wait for.
+            while (group, key) not in self._answers:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+        return self._answers[group, key]
 
     async def flush(self) -> None:
         await super().flush()
