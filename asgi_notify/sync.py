@@ -89,6 +89,8 @@ class LoopRef:
         if self._process is not _process:
             return True
         if get_ident() == self._thread:
+            if self._loop is not None:  # asked at every send; LoopRef() takes 5 us
+                return not self._loop.is_running()
             return not running_loop() or LoopRef() != self
         if self._loop is not None:
             return self._loop.is_closed()

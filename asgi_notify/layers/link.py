@@ -26,6 +26,7 @@ code that goes on there looks at it again.
 """
 
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -265,13 +266,13 @@ class Link:
 
         Args:
             name: a group, a channel or a topic.
-            deadline: until when, on the event loop's clock.
+            deadline: until when, by `time.monotonic`.
 
         Raises:
             LayerUnavailable: it could not be reached by then. Nothing was sent.
         """
         while self._down and (reason := self._down.get(self.engine.part_of(name))) is not None:
-            with anyio.move_on_after(deadline - anyio.current_time()) as scope:
+            with anyio.move_on_after(deadline - time.monotonic()) as scope:
                 await self._is_back.wait()
             if scope.cancelled_caught:
                 raise LayerUnavailable(
@@ -455,7 +456,8 @@ class Link:
         if followed is None:
             return  # the message was on its way when the subscription ended
         ready = followed.stream.take(message)
-        if followed.stream.is_reading and followed.is_subscribed:
+        # Of a group without a history nothing can be missing that could be read.
+        if message.position is not None and followed.stream.is_reading and followed.is_subscribed:
             self._read_later(topic, followed)
         self._hand_out(topic, ready)
 

@@ -381,6 +381,41 @@ async def test_a_join_that_was_cancelled_leaves_nothing(processes: Processes) ->
     layer.detach(mailbox)
 
 
+# What a message costs.
+
+
+async def test_a_message_of_a_group_without_a_history_wakes_nobody_who_would_read_one(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = await processes.start()
+    mailbox = await join(layer, "plain")
+    read_later: list[object] = []
+    monkeypatch.setattr(layer._link, "_read_later", lambda *args: read_later.append(args))
+    for n in range(3):
+        await layer.group_send("plain", number(n))
+        assert await take(mailbox, 1) == [n]
+    assert read_later == []
+    layer.detach(mailbox)
+
+
+async def test_a_send_never_asks_which_event_loop_runs(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("a loop of trio's in the same thread may have taken the place of another")
+    layer = await processes.start()
+    asked: list[str] = []
+
+    def ask(name: str, known: Callable[[], object]) -> Callable[[], object]:
+        return lambda: asked.append(name) or known()  # type: ignore[func-returns-value]
+
+    token, now = anyio.lowlevel.current_token, anyio.current_time
+    monkeypatch.setattr("asgi_notify.sync.current_token", ask("token", token))
+    monkeypatch.setattr("anyio.current_time", ask("time", now))
+    await layer.group_send("room", number(1))
+    assert asked == []
+
+
 # A layer that nobody has opened.
 
 
