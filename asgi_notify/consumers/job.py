@@ -121,7 +121,7 @@ class Job:
                         self._let_go_on()
                     if not self.is_over:
                         self._turn = turn = Turn(loop=lane.loop)
-                        # The thread may have called `tell` before there was a turn for it to
+                        # The thread may have called `Lane.notify` before there was a turn for it to
                         # end. So this looks again, now that there is one.
                         if not acts and not self.is_over:
                             await turn
@@ -169,7 +169,7 @@ class Job:
                     continue  # a server has cancelled the task once more
 
     def wake(self) -> None:
-        """Wake the task that does the acts; called by the lane, in the loop, after `tell`."""
+        """Wake the task that does the acts; called by the lane in the loop, after `Lane.notify`."""
         self._is_told = False
         if self._turn is not None:
             self._turn.set()
@@ -257,7 +257,7 @@ class Job:
         """Have the loop look at this job, unless it is about to do so."""
         if not self._is_told:
             self._is_told = True
-            self.lane.tell(self)
+            self.lane.notify(self)
 
 
 class LastJob(Job):

@@ -10,9 +10,9 @@ handed over together, with one wake-up of the loop for all that has gathered by 
     Job.run --- submit ---> [ jobs that wait ] ---> take one, run its handler, take the next
        ^                                               |
        |  by a step, or in the task                    v
-       +------- flush <--- [ jobs to look at ] <--- tell: it sends, it calls, it has ended
+       +------- flush <--- [ jobs to look at ] <--- notify: it sends, calls, or has ended
 
-``tell`` notifies the loop that a job needs it; `Job` says what its two sides exchange.
+``notify`` has the loop look at a job; `Job` says what its two sides exchange.
 
 How many threads are awake: Python runs one thread at a time, so for handlers that only compute,
 one thread is enough. Handlers that block, such as those that ask a database, are to run side by
@@ -22,9 +22,10 @@ number. A few milliseconds later all handlers that block run side by side, and a
 computes does not wait longer than that behind them.
 
 How threads and loop share data: a part is changed under the lock only. The rest needs no lock,
-since each side writes first and reads afterwards. For example, a thread appends to ``_told`` and
-then reads ``_is_told``; the loop clears ``_is_told`` and then empties ``_told``. Whichever comes
-first, either the thread sees that it has to wake the loop, or the loop sees what was appended.
+since each side writes first and reads afterwards. For example, a thread appends to ``_changed``
+and then reads ``_is_notified``; the loop clears ``_is_notified`` and then empties ``_changed``.
+Whichever comes first, either the thread sees that it has to wake the loop, or the loop sees what
+was appended.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class Work(Protocol):
         """Run the handler; called in a thread of the lane."""
 
     def wake(self) -> None:
-        """Do what the handler wants done; called in the loop, after `Lane.tell`."""
+        """Do what the handler wants done; called in the loop, after `Lane.notify`."""
 
 
 class _Worker:
@@ -102,8 +103,8 @@ class Lane:
         self._context = Context()  # for callbacks; an empty one, so that no handler's is kept
         # Used by both sides without the lock; see above.
         self._jobs: deque[Work] = deque()  # jobs that wait for a thread
-        self._told: deque[Work] = deque()  # jobs that the loop is to look at
-        self._is_told = False  # whether a callback of the loop is due for them
+        self._changed: deque[Work] = deque()  # jobs that the loop is to look at
+        self._is_notified = False  # whether a callback of the loop is due for them
         self._is_closed = False
         # Used by the loop alone:
         self._under_way = 0  # jobs submitted and not finished
@@ -195,18 +196,18 @@ class Lane:
         self.loop.call_later(LOOK, self._watch, context=self._context)
 
     def _flush(self) -> None:
-        self._is_told = False
-        told = self._told
-        while told:
-            told.popleft().wake()
+        self._is_notified = False
+        changed = self._changed
+        while changed:
+            changed.popleft().wake()
 
     # In threads.
 
-    def tell(self, job: Work) -> None:
+    def notify(self, job: Work) -> None:
         """Have the loop call `Work.wake` for a job."""
-        self._told.append(job)
-        if not self._is_told:
-            self._is_told = True
+        self._changed.append(job)
+        if not self._is_notified:
+            self._is_notified = True
             try:
                 self.loop.call_soon_threadsafe(self._flush, context=self._context)
             except RuntimeError:  # it was closed

@@ -227,7 +227,7 @@ class EngineChannelLayer(LocalChannelLayer):
         self._leases = Leases(
             self.hub,
             engine,
-            self._tell_followers,
+            self._announce,
             partial(self._packing.pack, INFO),
             self._info,
             self._clock,
@@ -429,13 +429,13 @@ class EngineChannelLayer(LocalChannelLayer):
         unpacked = self._packing.unpack(packed, "a channel that is present", INFO)
         return None if unpacked is None else unpacked.content
 
-    async def _tell_followers(self, group: str, message: Mapping[str, Any]) -> None:
+    async def _announce(self, group: str, message: Mapping[str, Any]) -> None:
         link = await self._linked()
         await link.engine.publish(followers_of(group), self._packing.pack(TO_MEMBERS, message))
 
     async def _present(self, group: str) -> dict[str, Info]:
         await self._linked()
-        await self._tell_gone(group)  # or one that left here a moment ago would still be listed
+        await self._report_gone(group)  # or one that left here a moment ago would still be listed
         assert self._leases is not None
         return dict(await self._leases.present(group))
 
@@ -447,10 +447,10 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _count(self, group: str) -> int:
         link = await self._linked()
-        await self._tell_gone(group)
+        await self._report_gone(group)
         return await link.engine.count(group)
 
-    async def _tell_gone(self, group: str) -> None:
+    async def _report_gone(self, group: str) -> None:
         assert self._leases is not None
         await self._leases.settle(group)
 
@@ -459,7 +459,7 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _follow(self, group: str, channel: str) -> None:
         link = await self._linked()
-        await self._tell_gone(group)
+        await self._report_gone(group)
         await link.join(followers_of(group), channel, None)
         if self._leases is not None:
             self._leases.follow(group)
