@@ -17,7 +17,8 @@ after ``delivery_limit`` of them, since it may be what makes them die.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
@@ -140,19 +141,24 @@ class Deliveries:
                     await mailbox.wait()
                     waiting.cancel_scope.cancel()
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                for held in pulled:  # it came in the same moment in which the reader was cancelled
-                    await self._engine.release(channel, held.token)
+            await self._give_back(channel, pulled)  # it came as the reader was cancelled
             raise
         finally:
             self._hub.release(mailbox)
         if entry is not None:
-            for held in pulled:
-                await self._engine.release(channel, held.token)
+            await self._give_back(channel, pulled)
             return entry.message
         if errors:
             raise errors[0]
         return pulled[0]
+
+    async def _give_back(self, channel: str, pulled: Sequence[Held]) -> None:
+        """Give back what was pulled in vain; what comes of it concerns nobody here."""
+        with anyio.CancelScope(shield=True):
+            for held in pulled:
+                # Else it comes back by itself, when the time is over for which it is held.
+                with suppress(LayerUnavailable):
+                    await self._engine.release(channel, held.token)
 
     def _may_try(self, channel: str, held: Held) -> bool:
         if held.attempt <= self._limit:

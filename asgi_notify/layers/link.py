@@ -12,11 +12,12 @@
 A process follows the groups that have a member in it, and, for a moment, those that had one.
 A `Link` belongs to one event loop, as its engine does. These tasks work for it:
 
-- `_serve`, one for each part of the engine, subscribes to the groups that somebody joins, and
-  reads the histories of the groups that have missed something.
+- `_serve`, one for each part of the engine, subscribes to the groups that somebody joins, reads
+  the histories of the groups that have missed something, and unsubscribes from groups without
+  members. It does one after the other, so that no end of a subscription overtakes a new one.
 - `_deliver_lagging` delivers what `receive` could not deliver at once, because consumers had
   not read yet what came before.
-- `_look_after` unsubscribes from groups without members, and compares quiet groups with their
+- `_look_after` wakes these tasks to release groups, and to compare quiet groups with their
   histories, since nothing else shows that the last message of a group was lost.
 
 Everything else is called by others. `join` and `history` run in the tasks of their callers,
@@ -29,6 +30,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -58,6 +60,9 @@ logger = logging.getLogger("asgi_notify.layers")
 BATCH = 4096  # topics in one call of the engine
 MAX_INBOX = 10_000  # messages that wait for lagging readers; more are read from the histories
 ATTEMPTS = 5  # readings of a history for one join: one more each time the group has moved on
+LAGS = 10  # readings, 10 ms apart, of a history that is behind its publications
+
+_CLOSED = "the channel layer was closed meanwhile; it opens itself again when it is used"
 
 # Reasons of losses, as they are counted and reported.
 LOST = "unrecovered"  # it did not come, and the history does not hold it any more
@@ -105,6 +110,8 @@ class _Followed:
 
     part: "_Part"
     """What it lives on."""
+    is_kept: bool
+    """Whether it has a history, as far as this process knows."""
     ready: anyio.Event
     """Set when the attempt to subscribe has ended. All topics that are subscribed to in one
     call share it; `is_subscribed` and `error` say how it ended."""
@@ -126,6 +133,7 @@ class _Part:
         self.wanted: list[str] = []  # topics that `Link._serve` is to subscribe to
         self.ready = anyio.Event()  # set when the attempt to subscribe to these has ended
         self.behind: set[str] = set()  # groups whose histories it is to look at
+        self.idle: set[str] = set()  # groups without members, which it is to release
         self.is_serving = False  # whether it is at work
         self.work = anyio.Event()  # wakes it
 
@@ -171,7 +179,8 @@ class Link:
         self._started = anyio.Event()
         self._followed: dict[str, _Followed] = {}
         self._parts: dict[str, _Part] = {}  # by name
-        self._idle: set[str] = set()  # groups without members, which `_look_after` releases
+        self._is_closed = False
+        self._is_addressed = False  # whether `own_topic` is subscribed to
         self._inbox: deque[tuple[str, FrozenMessage]] = deque()  # not delivered yet
         self._down: dict[str, str] = {}  # the parts that cannot be reached, with the reasons
         self._is_back = anyio.Event()  # set, and replaced, whenever a part is reached again
@@ -190,13 +199,19 @@ class Link:
         await alive.wait()
         try:
             await self.engine.open(self)
-            await self.engine.subscribe([self.own_topic])
+            if self.engine.part_of(self.own_topic) not in self._down:
+                await self._subscribe_to_own()
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self.close()
             raise
         for task in (self._deliver_lagging, self._look_after):
             self.start(task)
+
+    async def _subscribe_to_own(self) -> None:
+        """Take what is for this process; `came_up` calls it if that part was away at first."""
+        await self.engine.subscribe([self.own_topic])
+        self._is_addressed = True
 
     async def _live(self, alive: anyio.Event) -> None:
         """Own the task group in which the tasks of the link run.
@@ -230,10 +245,15 @@ class Link:
 
     async def close(self) -> None:
         """Cancel the tasks, close the engine, and follow nothing any more."""
+        self._is_closed = True
         with anyio.CancelScope(shield=True):
             if self._life is not None:
                 await self._life.aclose()
             await self.engine.close()
+        for followed in self._followed.values():
+            # The task is gone that would wake those who join just now.
+            followed.error = followed.error or LayerUnavailable(_CLOSED)
+            followed.ready.set()
         self._followed.clear()
 
     @property
@@ -373,10 +393,12 @@ class Link:
 
         The caller has to wait until it is subscribed to; see `_until_subscribed`.
         """
+        if self._is_closed:
+            raise LayerUnavailable(_CLOSED)
         followed = self._followed.get(group)
         if followed is None:
-            part = self._part_of(group)
-            followed = self._followed[group] = _Followed(part, part.ready)
+            part, is_kept = self._part_of(group), self._keeps(group) is not None
+            followed = self._followed[group] = _Followed(part, is_kept, part.ready)
             part.wanted.append(group)
             part.work.set()
         followed.joining += 1
@@ -414,7 +436,7 @@ class Link:
         followed = self._followed.get(group)
         if followed is not None:
             followed.release_at = anyio.current_time() + self._options.release_delay
-            self._idle.add(group)
+            followed.part.idle.add(group)
 
     # What comes: the engine's Receiver.
 
@@ -455,6 +477,11 @@ class Link:
         followed = self._followed.get(topic)
         if followed is None:
             return  # the message was on its way when the subscription ended
+        if not followed.is_kept:
+            # It has a position all the same where another process was told of a history before
+            # this one, as while all are restarted. There is nothing here to place it in.
+            self._hand_out(topic, (message,))
+            return
         ready = followed.stream.take(message)
         # Of a group without a history nothing can be missing that could be read.
         if message.position is not None and followed.stream.is_reading and followed.is_subscribed:
@@ -500,6 +527,8 @@ class Link:
             "the channel layer reaches other processes again, after %.1f s%s",
             seconds, f": {part} is back" if part else "", extra={"part": part},
         )  # fmt: skip
+        if not self._is_addressed and self.engine.part_of(self.own_topic) == part:
+            self.start(self._subscribe_to_own)
         for group, followed in self._followed.items():
             if followed.part.name == part:
                 self._read_later(group, followed)
@@ -521,6 +550,7 @@ class Link:
                     await self._subscribe(wanted)
                 finally:
                     ready.set()
+            await self._release(part)
             await self._read_what_is_missing(part)
 
     async def _subscribe(self, groups: Sequence[str]) -> None:
@@ -579,6 +609,7 @@ class Link:
     async def _fill(self, group: str) -> None:
         """Read what a group's members have missed, deliver it, and report what is lost for good."""
         followed, keep = self._followed.get(group), self._keeps(group)
+        lags = 0
         while followed is not None and keep is not None and followed.stream.is_reading:
             stream = followed.stream
             if stream.position is None:
@@ -589,10 +620,16 @@ class Link:
                 self.gaps += 1
                 self._hub.lose(group, LOST, filled.lost, filled.after)
             self._hand_out(group, filled.messages)
-            if stream.is_reading:
-                # A live message is ahead of what was read: the history was read from a copy
-                # that lags behind.
-                await anyio.sleep(0.01)
+            if not stream.is_reading:
+                return
+            # A live message is ahead of what was read: the history was read from a copy that
+            # lags behind. Or no history will ever hold it, since another program made it up:
+            # for that the other groups must not wait.
+            lags += 1
+            if lags == LAGS:
+                stream.give_up()
+                return
+            await anyio.sleep(0.01)
 
     def _decoded(self, group: str, read: Read) -> list[FrozenMessage]:
         found = []
@@ -622,28 +659,28 @@ class Link:
         look_at = anyio.current_time() + self._options.check_interval
         while True:
             await anyio.sleep(step)
-            try:
-                await self._release()
-            except LayerUnavailable:
-                continue
+            for part in self._parts.values():
+                if part.idle:
+                    part.work.set()
             if anyio.current_time() >= look_at:
                 look_at = anyio.current_time() + self._options.check_interval
                 for group, followed in self._followed.items():
                     self._read_later(group, followed)
 
-    async def _release(self) -> None:
+    async def _release(self, part: _Part) -> None:
         now = anyio.current_time()
         due = []
-        for group in tuple(self._idle):
+        for group in tuple(part.idle):
             followed = self._followed.get(group)
             if followed is None or followed.joining or self._hub.has_members(group):
-                self._idle.discard(group)
+                part.idle.discard(group)
             elif followed.release_at <= now and followed.is_subscribed:
-                self._idle.discard(group)
+                part.idle.discard(group)
                 del self._followed[group]
                 due.append(group)
         if due:
-            await self.engine.unsubscribe(due)
+            with suppress(LayerUnavailable):  # a message that comes all the same is for nobody
+                await self.engine.unsubscribe(due)
 
 
 def _is_unreadable(message: FrozenMessage) -> bool:

@@ -151,6 +151,14 @@ class GroupStream:
         ready = [*read, *self._release()]
         return Filled(ready, True, lost, before) if is_lost else Filled(ready, False, None)
 
+    def give_up(self) -> None:
+        """Go on without the messages that wait, since no history holds what stands before them.
+
+        If one does later, the next message or `doubt` shows it.
+        """
+        self._waiting.clear()
+        self.is_reading = False
+
     @contextmanager
     def collecting(self) -> Iterator[list[FrozenMessage]]:
         """Collect what is delivered within the block, for a member that joins meanwhile.

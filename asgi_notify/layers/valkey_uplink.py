@@ -14,6 +14,7 @@ whether the connection is still the same: the client library may have made a new
 silence, and what was published in between is lost.
 """
 
+import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from .valkey_link import Link, LinkError
 from .valkey_subscriptions import Subscriptions, Take
 
 __all__ = ["Listener", "ValkeyUplink"]
+
+logger = logging.getLogger("asgi_notify.layers")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two attempts; up to half is chance
 MISSES = 2  # probes in a row; one may come to nothing on a machine that is busy
@@ -176,6 +179,9 @@ class ValkeyUplink:
                 pause = FIRST_PAUSE
                 await self._serve(link)
             except (LinkError, TimeoutError, OSError, _Broken) as error:
+                self._go_down(str(error))
+            except Exception as error:  # to end here would be to be deaf for good
+                logger.exception("the link to %s failed, and is made anew", self.address)
                 self._go_down(str(error))
             finally:
                 self._link = None

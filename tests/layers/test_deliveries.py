@@ -10,6 +10,8 @@ import pytest
 from asgi_notify import ChannelNameRouter, LayerUnavailable, Receive, Scope, Send, Worker
 from asgi_notify import worker as worker_module
 from asgi_notify.layers import BaseChannelLayer
+from asgi_notify.layers.engine import Held
+from asgi_notify.layers.packing import TO_MEMBERS
 from asgi_notify.layers.shared import EngineChannelLayer
 
 from .double import DoubleEngine, DoubleLayer, Place
@@ -259,3 +261,22 @@ async def test_a_worker_waits_while_the_engine_is_away(
             engine_of(layer).mend()
         worker.stop()
     assert [record for record in caplog.records if record.name == "asgi_notify.worker"] == []
+
+
+async def test_a_message_of_a_group_is_not_lost_where_another_cannot_be_given_back(
+    start: Start,
+) -> None:
+    layer = await start()
+    engine = engine_of(layer)
+    payload = layer._packing.pack(TO_MEMBERS, number(2))
+
+    async def pull(channel: str, hold: float) -> Held:
+        layer.hub.send(channel, number(1))  # as one of a group comes in the same moment
+        return Held("token", payload)
+
+    async def release(channel: str, token: object) -> None:
+        raise LayerUnavailable("away")
+
+    engine.pull, engine.release = pull, release  # type: ignore[method-assign]
+    with anyio.fail_after(5):
+        assert await layer.receive("work") == number(1)

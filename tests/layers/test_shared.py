@@ -2,7 +2,7 @@
 them is bad: two layers on one double of an engine stand for two processes."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -569,6 +569,64 @@ async def test_a_server_that_does_not_answer_fails_the_joins_of_its_own_groups_a
 
 
 # Single channels.
+
+
+async def test_a_join_while_the_layer_closes_ends(processes: Processes) -> None:
+    layer = await processes.start()
+    link = layer._link
+    assert link is not None
+    failed: list[LayerUnavailable] = []
+
+    async def try_to_join() -> None:
+        try:
+            await link.join("room", "there.abc!1", None)
+        except LayerUnavailable as error:
+            failed.append(error)
+
+    with anyio.fail_after(3):
+        async with anyio.create_task_group() as joining:
+            joining.start_soon(try_to_join)
+            await checkpoint()
+            await link.close()
+        await try_to_join()
+    assert all("closed" in str(error) for error in failed)
+    assert failed
+
+
+async def test_a_group_that_is_joined_while_it_is_let_go_is_followed(
+    processes: Processes,
+) -> None:
+    layer = await processes.start(release_delay=0.02)
+    engine, letting_go = processes.engine_of(layer), anyio.Event()
+    unsubscribe = engine.unsubscribe
+
+    async def slowly(topics: Collection[str]) -> None:
+        letting_go.set()
+        await anyio.sleep(0.1)
+        await unsubscribe(topics)
+
+    engine.unsubscribe = slowly  # type: ignore[method-assign]
+    mailbox = await join(layer, "lobby")
+    await layer.group_discard("lobby", mailbox.channel)
+    with anyio.fail_after(5):
+        await letting_go.wait()
+        await layer.group_add("lobby", mailbox.channel)
+        await anyio.sleep(0.2)  # the end of the first subscription has come by now
+        assert (await layer.group_send("lobby", number(1))).reached == 1
+        assert await read(mailbox) == number(1)
+    layer.detach(mailbox)
+
+
+async def test_a_history_that_one_process_knows_of_loses_nothing_in_another(
+    processes: Processes,
+) -> None:
+    new, old = await processes.start(), await processes.start(history={})
+    mailbox = await join(old, "room", tell_gaps=True)
+    with anyio.fail_after(5):
+        for n in (1, 2):
+            await new.group_send("room", number(n))
+            assert await read(mailbox) == number(n)
+    old.detach(mailbox)
 
 
 async def test_a_channel_of_another_process_is_reached(processes: Processes) -> None:

@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 
 from asgi_notify.layers import History
 from asgi_notify.layers.engine import Lease
-from asgi_notify.layers.packing import TO_PROCESS, Packing
+from asgi_notify.layers.packing import TO_MEMBERS, TO_PROCESS, Packing
 from asgi_notify.layers.shared import EngineChannelLayer
 
 from .double import DoubleEngine, DoubleLayer, Place
@@ -66,6 +66,21 @@ async def test_a_message_between_processes_that_makes_no_sense_harms_nobody(
     await layer.group_send("lobby", number(1))
     assert numbers(waiting(mailbox)) == [1]
     assert "could not be taken" in caplog.text
+    layer.detach(mailbox)
+
+
+async def test_a_position_that_no_history_has_holds_up_no_other_group(
+    layer: EngineChannelLayer,
+) -> None:
+    mailbox = await layer.attach()
+    await layer.group_add("room", mailbox.channel)
+    [position] = await publish(layer, "room", 1)
+    made_up = layer._packing.pack(TO_MEMBERS, number(99))
+    engine_of(layer).take("room", made_up, position._replace(offset=1000))
+    with anyio.fail_after(4):  # a join waits for 5 seconds at most
+        await layer.group_add("lobby", mailbox.channel)
+        await layer.group_send("room", number(2))
+        assert [await read(mailbox) for _ in range(2)] == [number(1), number(2)]
     layer.detach(mailbox)
 
 

@@ -9,6 +9,7 @@ from asgi_notify.layers.engine import Lease, Read
 from asgi_notify.layers.history import History
 from asgi_notify.layers.valkey import ValkeyEngine, engine_from_url
 from asgi_notify.layers.valkey_layer import ValkeyChannelLayer
+from asgi_notify.layers.valkey_link import Link
 from asgi_notify.positions import Position
 from tests.chaos.proxy import Address, Proxy
 from tests.servers import HOST, free_port
@@ -334,3 +335,18 @@ async def test_connecting_never_blocks_the_loop() -> None:
             await engine.open(Ear())
         tasks.cancel_scope.cancel()
     assert longest < 0.7  # connecting takes all of the second
+
+
+async def test_an_error_that_nobody_has_thought_of_makes_it_connect_again(
+    server: ValkeyServer, make_engine: MakeEngine, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await make_engine(server.url, ear, **OPTIONS)
+    await engine.subscribe(["room"])
+
+    async def is_replaced(link: Link) -> bool:
+        monkeypatch.undo()
+        raise ValueError("what is this?")
+
+    monkeypatch.setattr(Link, "is_replaced", is_replaced)
+    await ear.until(lambda: engine.statistics()["reconnects"] == 1)
+    await is_heard(engine, ear, b"one")
