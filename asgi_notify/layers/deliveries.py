@@ -30,7 +30,7 @@ from ..types import Message
 from .delivery import Delivery
 from .engine import Engine, Held
 from .hub import Hub
-from .packing import TO_MEMBERS, Packing
+from .packing import TO_MEMBERS, Packing, place_of_channel
 from .tasks import at_a_time
 
 __all__ = ["Deliveries"]
@@ -172,7 +172,7 @@ class Deliveries:
         return False
 
     def _read(self, channel: str, held: Held) -> Message | None:
-        unpacked = self._packing.unpack(held.payload, channel, TO_MEMBERS)
+        unpacked = self._packing.unpack(held.payload, place_of_channel(channel), TO_MEMBERS)
         if unpacked is None:
             self._hub.drops.count(UNREADABLE, None)
             return None

@@ -49,8 +49,8 @@ class Leases:
         hub: Hub,
         engine: Engine,
         announce: Callable[[str, Mapping[str, Any]], Awaitable[object]],
-        encode: Callable[[Mapping[str, Any]], bytes],
-        decode: Callable[[bytes], Info],
+        encode: Callable[[Mapping[str, Any], str], bytes],
+        decode: Callable[[bytes, str], Info],
         clock: Callable[[], float],
         grace: float,
         lease: float = LEASE,
@@ -85,7 +85,7 @@ class Leases:
         # If the engine did not know yet that this channel had left before, it would take this
         # for a change of its info or member. The report of the leave would then end it.
         await self._report_left()
-        lease = Lease(group, channel, who, None if info is None else self._encode(info))
+        lease = Lease(group, channel, who, None if info is None else self._encode(info, group))
         self._leases[group, channel] = lease
         is_new = await self._engine.enter(lease, self._seconds)
         if not self._hub.has_member(group, channel):
@@ -149,7 +149,8 @@ class Leases:
     async def present(self, group: str) -> dict[str, Info]:
         """The channels that are present in a group, in all processes, with their info."""
         return {
-            lease.channel: self._said(lease.info) for lease in await self._engine.present(group)
+            lease.channel: self._said(group, lease.info)
+            for lease in await self._engine.present(group)
         }
 
     def clear(self) -> None:
@@ -188,11 +189,11 @@ class Leases:
             await self._try(self.settle)
 
     async def _announce_of(self, kind: str, group: str, member: str, info: bytes | None) -> None:
-        said = self._said(info)
+        said = self._said(group, info)
         await self._announce(group, {"type": kind, "group": group, "member": member, "info": said})
 
-    def _said(self, info: bytes | None) -> Info:
-        return None if info is None else self._decode(info)
+    def _said(self, group: str, info: bytes | None) -> Info:
+        return None if info is None else self._decode(info, group)
 
     async def _try(self, func: Callable[..., Awaitable[object]], *args: object) -> None:
         try:

@@ -4,11 +4,14 @@
 
     byte 0    byte 1    from byte 2 on
     0x02      kind      MessagePack                                   without encryption keys
-    0x02      "s"       the kind and the MessagePack, encrypted       with encryption keys
+    0x02      "s"       place, newline, kind and MessagePack,         with encryption keys
+                        encrypted
 
 Byte 0 is the version. Version 1 was JSON, and was never released. The kind is "m" for a message
 to the members of a topic, "p" for a message to the processes that follow it, or "i" for the info
-that a channel gives to the presence of a group.
+that a channel gives to the presence of a group. The place is the topic, channel or group that the
+payload was made for. Without it, whoever may write to the server could read what is encrypted: by
+copying a payload into a group of which he is a member, and which decrypts it for him.
 
 Whoever may write to the server that carries them can put anything there, and so can a newer
 release of this package. So every payload may turn out to be unreadable. Then it is counted, and
@@ -34,7 +37,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from .sealing import Sealing
 
-__all__ = ["INFO", "KEY", "TO_MEMBERS", "TO_PROCESS", "Packing", "Unpacked"]
+__all__ = ["INFO", "KEY", "TO_MEMBERS", "TO_PROCESS", "Packing", "Unpacked", "place_of_channel"]
 
 logger = logging.getLogger("asgi_notify.layers")
 
@@ -42,12 +45,14 @@ TO_MEMBERS, TO_PROCESS, INFO = b"m", b"p", b"i"
 _VERSION, _SEALED = b"\x02", b"s"
 
 # The reasons why a payload cannot be read. The counters have these names.
-VERSION, KEY, GARBAGE = "version", "key", "garbage"
+VERSION, KEY, PLACE, GARBAGE = "version", "key", "place", "garbage"
 
 _ADVICE = {
     VERSION: "it is of another version; run the same release of asgi-notify in all processes",
     KEY: "it cannot be decrypted with the keys of this process, or is not encrypted although "
     "they are set; give all processes the same encryption_keys",
+    PLACE: "it was encrypted for another group or channel, and somebody has copied it here; see "
+    "who may write to the server, and run the same release of asgi-notify in all processes",
     GARBAGE: "its bytes are no message; see that no other program writes under this prefix",
 }
 
@@ -61,7 +66,7 @@ class Unpacked(NamedTuple):
 
 
 class _Unreadable(Exception):
-    """A payload that cannot be read. Its text is the reason, one of the three above."""
+    """A payload that cannot be read. Its text is the reason, one of the four above."""
 
 
 class Packing:
@@ -85,12 +90,14 @@ class Packing:
         self._max_size = max_size
         self._sealing = _sealing(keys) if keys else None
 
-    def pack(self, what: bytes, content: Mapping[str, Any]) -> bytes:
+    def pack(self, what: bytes, content: Mapping[str, Any], place: str) -> bytes:
         """Encode a message, or the info of a channel.
 
         Args:
             what: `TO_MEMBERS`, `TO_PROCESS` or `INFO`.
             content: the message, or the info.
+            place: where it goes: the topic, the channel (see `place_of_channel`), or the group
+                of an info. Encrypted, it can be read there alone.
 
         Raises:
             InvalidMessage: it holds a value that cannot be encoded, or is too large.
@@ -104,18 +111,18 @@ class Packing:
             )
         if self._sealing is None:
             return _VERSION + packed
-        return _VERSION + _SEALED + self._sealing.seal(packed)
+        return _VERSION + _SEALED + self._sealing.seal(_bound(place) + packed)
 
-    def unpack(self, payload: bytes, source: str, expected: bytes) -> Unpacked | None:
+    def unpack(self, payload: bytes, place: str, expected: bytes) -> Unpacked | None:
         """Decode a payload; None if it cannot be read, which is counted and logged.
 
         Args:
             payload: the bytes that came.
-            source: the topic or channel that they came from, for the log.
+            place: where they were found, as `pack` was told where they go.
             expected: the kinds that are allowed here, such as ``TO_MEMBERS + TO_PROCESS``.
         """
         try:
-            return self._unpacked(payload, expected)
+            return self._unpacked(payload, place, expected)
         except _Unreadable as error:
             reason = str(error)
         except Exception:  # a decoder may raise anything for bytes that it was not made for
@@ -124,11 +131,11 @@ class Packing:
         if self.refused[reason] == 1:
             logger.error(
                 "a message of %s cannot be read, and is lost: %s. Further ones are only counted",
-                source, _ADVICE[reason], extra={"source": source, "reason": reason},
+                place, _ADVICE[reason], extra={"source": place, "reason": reason},
             )  # fmt: skip
         return None
 
-    def _unpacked(self, payload: bytes, expected: bytes) -> Unpacked:
+    def _unpacked(self, payload: bytes, place: str, expected: bytes) -> Unpacked:
         if payload[:1] != _VERSION:
             raise _Unreadable(VERSION)
         is_sealed = payload[1:2] == _SEALED
@@ -139,13 +146,24 @@ class Packing:
             opened = self._sealing.open(payload[2:])
             if opened is None:
                 raise _Unreadable(KEY)
-            packed = opened
+            if not opened.startswith(_bound(place)):
+                raise _Unreadable(PLACE)
+            packed = opened.removeprefix(_bound(place))
         what, content = packed[:1], _decoder.decode(memoryview(packed)[1:])
         if what not in expected or type(content) is not dict:
             raise _Unreadable(GARBAGE)
         if what != INFO and type(content["type"]) is not str:
             raise _Unreadable(GARBAGE)
         return Unpacked(what, content)
+
+
+def place_of_channel(channel: str) -> str:
+    """The place of what waits in a fixed-name channel, which a group may have the name of."""
+    return f"!{channel}"
+
+
+def _bound(place: str) -> bytes:
+    return place.encode() + b"\n"  # which no name has in it
 
 
 def _sealing(keys: Sequence[str | bytes]) -> "Sealing":

@@ -38,7 +38,7 @@ from .local import LocalChannelLayer
 from .mailbox import Mailbox
 from .options import PatternMap, positive, whole
 from .overflow import Overflow
-from .packing import INFO, KEY, TO_MEMBERS, TO_PROCESS, Packing
+from .packing import INFO, KEY, TO_MEMBERS, TO_PROCESS, Packing, place_of_channel
 from .patience import insist, require_patience
 from .presence import GRACE, Info, require_grace
 from .results import Joined, Replay, Sent
@@ -277,7 +277,7 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent:
         keep = None if is_transient(message["type"]) else self._keeps(group)
-        payload = self._packing.pack(TO_MEMBERS, message)
+        payload = self._packing.pack(TO_MEMBERS, message, group)
         return await self._there(self._publish, group, payload, keep, key)
 
     async def _publish(
@@ -314,7 +314,8 @@ class EngineChannelLayer(LocalChannelLayer):
     async def _send(self, channel: str, message: FrozenMessage) -> None:
         prefix, is_own, _ = channel.partition("!")
         if not is_own:
-            await self._there(self._push, channel, self._packing.pack(TO_MEMBERS, message))
+            payload = self._packing.pack(TO_MEMBERS, message, place_of_channel(channel))
+            await self._there(self._push, channel, payload)
         elif prefix.endswith(f".{self.hub.process}"):
             await super()._send(channel, message)
         else:
@@ -367,7 +368,9 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _ask(self, topic: str, message: Mapping[str, Any], link: Link) -> int:
         """Publish a message to the processes themselves; return how many received it."""
-        return (await link.engine.publish(topic, self._packing.pack(TO_PROCESS, message))).receivers
+        return (
+            await link.engine.publish(topic, self._packing.pack(TO_PROCESS, message, topic))
+        ).receivers
 
     def _take_direct(self, topic: str, message: FrozenMessage) -> None:
         """Take a message that is for this process itself; never waits.
@@ -425,13 +428,14 @@ class EngineChannelLayer(LocalChannelLayer):
 
     # Presence.
 
-    def _info(self, packed: bytes) -> Info:
-        unpacked = self._packing.unpack(packed, "a channel that is present", INFO)
+    def _info(self, packed: bytes, group: str) -> Info:
+        unpacked = self._packing.unpack(packed, group, INFO)
         return None if unpacked is None else unpacked.content
 
     async def _announce(self, group: str, message: Mapping[str, Any]) -> None:
         link = await self._linked()
-        await link.engine.publish(followers_of(group), self._packing.pack(TO_MEMBERS, message))
+        topic = followers_of(group)
+        await link.engine.publish(topic, self._packing.pack(TO_MEMBERS, message, topic))
 
     async def _present(self, group: str) -> dict[str, Info]:
         await self._linked()

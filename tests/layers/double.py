@@ -386,4 +386,4 @@ class DoubleLayer(Settled):
 
 def _key(group: str, message: FrozenMessage) -> bytes:
     """What tells messages apart, whoever has made them."""
-    return Packing(2**30).pack(TO_MEMBERS, {"group": group, **message})
+    return Packing(2**30).pack(TO_MEMBERS, {"group": group, **message}, group)

@@ -268,7 +268,7 @@ async def test_a_message_of_a_group_is_not_lost_where_another_cannot_be_given_ba
 ) -> None:
     layer = await start()
     engine = engine_of(layer)
-    payload = layer._packing.pack(TO_MEMBERS, number(2))
+    payload = layer._packing.pack(TO_MEMBERS, number(2), "!work")
 
     async def pull(channel: str, hold: float) -> Held:
         layer.hub.send(channel, number(1))  # as one of a group comes in the same moment

@@ -25,7 +25,7 @@ T = TypeVar("T", datetime, time)
 
 def there_and_back(message: Mapping[str, Any]) -> dict[str, Any]:
     packing = Packing(2**30)
-    unpacked = packing.unpack(packing.pack(TO_MEMBERS, message), "room", TO_MEMBERS)
+    unpacked = packing.unpack(packing.pack(TO_MEMBERS, message, "room"), "room", TO_MEMBERS)
     assert unpacked is not None
     assert unpacked.what == TO_MEMBERS
     return unpacked.content
@@ -67,7 +67,7 @@ def test_whatever_can_be_sent_comes_back_as_it_was(data: dict[str, Any]) -> None
 
 def test_a_message_travels_as_messagepack_behind_its_version() -> None:
     message = {"type": "x", "n": [1, "a", None, b"\x00"]}
-    payload = Packing(1000).pack(TO_PROCESS, message)
+    payload = Packing(1000).pack(TO_PROCESS, message, "room")
     assert payload[:2] == b"\x02p"
     assert msgpack.decode(payload[2:]) == message
 
@@ -121,7 +121,7 @@ def test_an_enumeration_of_text_or_numbers_arrives_as_its_value() -> None:
 )
 def test_what_cannot_travel_is_named_with_its_place(value: object, sentence: str) -> None:
     with pytest.raises(InvalidMessage, match=sentence):
-        Packing(2**30).pack(TO_MEMBERS, {"type": "x", "data": value})
+        Packing(2**30).pack(TO_MEMBERS, {"type": "x", "data": value}, "room")
 
 
 def deep(levels: int) -> dict[str, Any]:
@@ -147,10 +147,10 @@ def test_a_message_that_holds_itself_is_refused() -> None:
 
 def test_a_message_over_the_limit_is_refused_with_the_way_out() -> None:
     packing = Packing(100)
-    size = len(packing.pack(TO_MEMBERS, {"type": "x", "data": b""})) - 1
-    packing.pack(TO_MEMBERS, {"type": "x", "data": bytes(100 - size)})
+    size = len(packing.pack(TO_MEMBERS, {"type": "x", "data": b""}, "room")) - 1
+    packing.pack(TO_MEMBERS, {"type": "x", "data": bytes(100 - size)}, "room")
     with pytest.raises(InvalidMessage, match=r"takes 101 bytes.*at most 100: send where the data"):
-        packing.pack(TO_MEMBERS, {"type": "x", "data": bytes(101 - size)})
+        packing.pack(TO_MEMBERS, {"type": "x", "data": bytes(101 - size)}, "room")
 
 
 GARBAGE = [

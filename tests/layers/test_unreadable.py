@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 
 from asgi_notify.layers import History
 from asgi_notify.layers.engine import Lease
-from asgi_notify.layers.packing import TO_MEMBERS, TO_PROCESS, Packing
+from asgi_notify.layers.packing import INFO, TO_MEMBERS, TO_PROCESS, Packing
 from asgi_notify.layers.shared import EngineChannelLayer
 
 from .double import DoubleEngine, DoubleLayer, Place
@@ -61,7 +61,7 @@ async def test_a_message_between_processes_that_makes_no_sense_harms_nobody(
     mailbox = await layer.attach()
     await layer.group_add("lobby", mailbox.channel)
     for kind in ("layer.channels", "layer.send", "layer.list", "layer.unknown"):
-        payload = Packing(1000).pack(TO_PROCESS, {"type": kind})
+        payload = Packing(1000).pack(TO_PROCESS, {"type": kind}, "")
         await engine_of(layer).publish(layer._link.own_topic, payload)
     await layer.group_send("lobby", number(1))
     assert numbers(waiting(mailbox)) == [1]
@@ -75,7 +75,7 @@ async def test_a_position_that_no_history_has_holds_up_no_other_group(
     mailbox = await layer.attach()
     await layer.group_add("room", mailbox.channel)
     [position] = await publish(layer, "room", 1)
-    made_up = layer._packing.pack(TO_MEMBERS, number(99))
+    made_up = layer._packing.pack(TO_MEMBERS, number(99), "room")
     engine_of(layer).take("room", made_up, position._replace(offset=1000))
     with anyio.fail_after(4):  # a join waits for 5 seconds at most
         await layer.group_add("lobby", mailbox.channel)
@@ -167,3 +167,34 @@ async def test_a_message_of_another_key_is_refused_counted_and_told(
         assert caplog.text.count("give all processes the same encryption_keys") == 4
         for layer, mailbox in zip((old, new, none, both), mailboxes, strict=True):
             layer.detach(mailbox)
+
+
+async def test_what_is_encrypted_for_one_place_is_read_at_no_other(
+    anyio_backend: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Somebody who may write to the server, has no key, and is a member of a group of his own.
+    async with DoubleLayer(clock=clock, history=HISTORY, encryption_keys=[NEW]) as layer:
+        mallory = await layer.attach(tell_gaps=True)
+        await layer.group_add("mallory", mallory.channel)
+        await layer.group_add("work", mallory.channel)
+        engine, place = engine_of(layer), engine_of(layer).place
+        await layer.send("work", number(1))
+        await publish(layer, "room", 2)
+        await engine.enter(
+            Lease("room", "ada.1!2", "ada", layer._packing.pack(INFO, {"secret": 3}, "room")), 60
+        )
+        stolen = [payload for _, payload, _ in place.queues["work"]]
+        stolen += [payload for _, _, payload in place.histories["room"].entries]
+        lease = place.presence["room"]["ada.1!2"][1]
+        for payload in stolen:
+            await engine.publish("mallory", payload)
+            await engine.publish("work", payload)
+        await engine.enter(lease._replace(group="mallory"), 60)
+        await layer.settle()
+        assert told(waiting(mallory)) == [("mallory", "unreadable", 2), ("work", "unreadable", 2)]
+        assert await layer.presence("mallory") == {"ada.1!2": None}
+        assert await layer.presence("room") == {"ada.1!2": {"secret": 3}}
+        with anyio.fail_after(5):
+            assert await layer.receive("work") == number(1)
+        assert caplog.text.count("encrypted for another group or channel") == 1
+        layer.detach(mallory)

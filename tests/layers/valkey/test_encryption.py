@@ -158,10 +158,10 @@ def test_keys_come_from_a_file_or_a_variable_that_the_url_names(
         layer = layer_from_url(f"valkey://h/0?encryption_keys={where}")
         assert isinstance(layer, ValkeyChannelLayer)
         first, second = (NEW, OLD) if where.startswith("file") else (OLD, NEW)
-        sealed = layer._packing.pack(TO_MEMBERS, number(1))
+        sealed = layer._packing.pack(TO_MEMBERS, number(1), "room")
         assert Packing(1000, [first]).unpack(sealed, "room", TO_MEMBERS) is not None
         assert Packing(1000, [second]).unpack(sealed, "room", TO_MEMBERS) is None
-        sealed = Packing(1000, [second]).pack(TO_MEMBERS, number(1))
+        sealed = Packing(1000, [second]).pack(TO_MEMBERS, number(1), "room")
         assert layer._packing.unpack(sealed, "room", TO_MEMBERS) is not None
 
 
