@@ -15,7 +15,7 @@ from .address import websocket_url
 from .backoff import Backoff
 from .conversation import Conversation
 from .errors import ServerUnavailable
-from .items import Status
+from .items import Status, printable
 from .recovery import Recovery
 from .subscription import OnGap, Reader, Subscription
 from .wire import Target
@@ -230,7 +230,7 @@ class Client:
 
     async def _pause(self, reason: str, hint: float | None, attempt: int) -> None:
         delay = self._backoff.delay(attempt) if hint is None else min(hint, LONGEST_HINT)
-        logger.info("%s; again in %.1f s", reason, delay)
+        logger.info("%s; again in %.1f s", printable(reason), delay)
         self._tell(Status("waiting", reason, delay))
         await anyio.sleep(delay)
 
@@ -239,7 +239,7 @@ class Client:
         self._error = error
         readers = self._recovery.followers
         if not readers:
-            logger.error("the client has given up: %s", error)
+            logger.error("the client has given up: %s", printable(str(error)))
         for reader in readers:
             assert isinstance(reader, Reader)
             reader.end(error)

@@ -8,7 +8,7 @@ from typing import Self
 import anyio
 
 from .errors import ServerUnavailable, WrongServer
-from .items import Frame, Gap, Notification, read_frame, seconds_of, text_of
+from .items import Frame, Gap, Notification, printable, read_frame, seconds_of, text_of
 from .recovery import Delivery, Recovery
 from .subscription import Reader
 from .wire import Target, Wire
@@ -143,7 +143,7 @@ class Conversation:
                 if isinstance(follower, Reader):
                     follower.settle()
         elif frame["type"] == "error" and not deliveries:
-            code, message = text_of(frame, "code"), text_of(frame, "message")
+            code, message = (printable(text_of(frame, key)) for key in ("code", "message"))
             logger.warning("the server answered %s: %s", code, message)
 
     async def _deliver(self, delivery: Delivery) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "Notification",
     "Status",
     "is_repeated",
+    "printable",
     "read_frame",
     "seconds_of",
     "text_of",
@@ -86,6 +87,14 @@ def text_of(frame: Frame, key: str) -> str:
     """
     value = frame.get(key)
     return value if isinstance(value, str) else ""
+
+
+def printable(text: str) -> str:
+    """A server's text as one line of a log can hold it, at most 200 characters of it.
+
+    Line ends would begin lines of their own, and no file can take half a character.
+    """
+    return repr(text[:200])[1:-1]
 
 
 def is_repeated(id: str | None, position: str | None) -> bool:

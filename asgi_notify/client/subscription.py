@@ -11,7 +11,7 @@ from typing import Self
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from .items import Gap, Notification
+from .items import Gap, Notification, printable
 from .recovery import Follower
 
 __all__ = ["OnGap", "Reader", "Subscription"]
@@ -162,7 +162,8 @@ class Subscription:
     async def _tell(self, gap: Gap) -> None:
         if self._on_gap is None:
             lost = "an unknown number of" if gap.lost is None else gap.lost
-            logger.warning("%s: %s notifications are missing (%s)", gap.group, lost, gap.reason)
+            reason = printable(gap.reason)
+            logger.warning("%s: %s notifications are missing (%s)", gap.group, lost, reason)
             return
         result = self._on_gap(gap)
         if isawaitable(result):

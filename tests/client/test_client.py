@@ -605,7 +605,8 @@ KEYS = ["ref", "position", "id", "message", "code", "reason", "lost", "retry_aft
 
 
 @pytest.mark.parametrize(
-    "value", [f"{'[' * 900}{']' * 900}", "1" * 400, "-1", "1e400", '{"a": 1}', "true", '"\\ud800"']
+    "value",
+    [f"{'[' * 900}{']' * 900}", "1" * 400, "-1", "1e400", '{"a": 1}', "true", '"\\ud800\\n"'],
 )
 async def test_no_value_that_a_hostile_server_sends_ends_the_client(
     value: str, caplog: pytest.LogCaptureFixture
@@ -625,6 +626,7 @@ async def test_no_value_that_a_hostile_server_sends_ends_the_client(
     async with fake_server(script) as server, connect(server.url) as client:
         assert await read(client, 1) == [at(1)]
     assert not [record for record in caplog.records if record.exc_info]
+    assert all(len(line) < 500 and line.isprintable() for line in caplog.messages)
 
 
 @pytest.mark.parametrize("value", [f"{'[' * 900}{']' * 900}", "1" * 400, "null"])
