@@ -242,7 +242,7 @@ def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
         _refuse_running_loop(func)
         job = partial(_call, func, *args, **kwargs)
         if handler_thread.call is not None:
-            return cast(T, handler_thread.call(job))
+            return cast(T, handler_thread.call(job, in_place=_is_of_layer(func)))
         if _in_worker_thread():
             return anyio.from_thread.run(job)
         return process_portal().call(job)
@@ -250,15 +250,21 @@ def async_to_sync(func: Callable[P, Awaitable[T]]) -> Callable[P, T]:
     return waiting
 
 
+def _is_of_layer(func: Callable[..., object]) -> bool:
+    """Whether it is a method of one of this library's own layers."""
+    owner = type(getattr(func, "__self__", None))
+    return owner.__module__.startswith(f"{__package__}.layers.")
+
+
 class _HandlerThread(local):
     """What a thread knows of the handler that it runs; each thread has values of its own.
 
     Attributes:
-        call: has an async function awaited by the task that waits for the handler, and returns
-            its result; see `Job.call`. None in a thread that runs no handler of a lane.
+        call: has an async function run by the task that waits for the handler, and returns its
+            result; see `Job.call`. None in a thread that runs no handler of a lane.
     """
 
-    call: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any] | None = None
+    call: Callable[..., Any] | None = None
 
 
 handler_thread = _HandlerThread()
@@ -319,6 +325,7 @@ def _forget_parent() -> None:
     global _portal, _portal_lock, _process, _forked_in
     _portal, _portal_lock = None, Lock()
     _process, _forked_in = object(), get_ident()
+    handler_thread.call = None  # where a handler forked, its loop is the parent's
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has no fork

@@ -1,22 +1,26 @@
 """How `async_to_sync` works in a handler that a thread of the sync lane runs.
 
-The async function is awaited by the connection's own task, which waits for the handler anyway.
-So no task is made for it: many functions of a layer never have to wait, and a task would cost
-more than they do.
+A method of one of the library's own layers is awaited by the connection's own task, which waits
+for the handler anyway. So no task is made for it: many of these methods never have to wait, and
+a task would cost more than they do.
 
-But the task belongs to the connection, and the function does not. Two things keep them apart:
+But the task belongs to the connection, and the method does not. Two things keep them apart:
 
-- The function runs in a copy of the handler's context, so its context variables are those of
+- The method runs in a copy of the handler's context, so its context variables are those of
   the handler, and what it changes there is not seen anywhere else.
-- A server may cancel the connection's task (`asyncio.Task.cancel`) while the function waits. In
+- A server may cancel the connection's task (`asyncio.Task.cancel`) while the method waits. In
   a task of its own it would not notice that. Here the cancellation is taken away from it, and
-  the handler's cancel scope is cancelled instead. So what the function does in a shielded scope
+  the handler's cancel scope is cancelled instead. So what the method does in a shielded scope
   is done to its end, and the rest is cancelled.
+
+Any other function may cancel the task that it runs in, as `asyncio.timeout` and
+`asyncio.TaskGroup` do. Nobody could tell that from a server's cancellation of the connection. So
+such a function gets a task of its own.
 """
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from math import inf
 from types import coroutine
@@ -35,14 +39,19 @@ Cancel = Callable[[asyncio.CancelledError], None]
 class Call:
     """A call of an async function that a handler waits for, and its result.
 
+    Args:
+        func: the function.
+        in_place: whether the connection's task awaits it, since it never cancels its own task.
+
     Attributes:
         done: a lock that the handler's thread waits for; released when there is a result.
     """
 
-    __slots__ = ("_context", "_error", "_func", "_result", "done")
+    __slots__ = ("_context", "_error", "_func", "_in_place", "_result", "done")
 
-    def __init__(self, func: Func) -> None:
+    def __init__(self, func: Func, *, in_place: bool) -> None:
         self._func = func
+        self._in_place = in_place
         self._context = context_in_asyncio()
         self._result: Any = None
         self._error: BaseException | None = asyncio.CancelledError()  # until it has ended
@@ -56,7 +65,25 @@ class Call:
             cancel: called if a server cancels the task that runs this.
         """
         try:
-            self._result = await _in_context(self._context, self._func(), cancel)
+            if self._in_place:
+                await self._await(_in_context(self._context, self._func(), cancel))
+            else:
+                await self._run_in_task(cancel)
+        finally:
+            self.done.release()
+
+    async def _run_in_task(self, cancel: Cancel) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                _ = self._context.run(tasks.start_soon, self._await, self._func())
+        except asyncio.CancelledError as error:
+            if _is_cancelled_by_scope():
+                raise
+            cancel(error)
+
+    async def _await(self, awaiting: Awaitable[Any]) -> None:
+        try:
+            self._result = await awaiting
             self._error = None
         except (Exception, SystemExit) as error:
             self._error = error
@@ -65,8 +92,6 @@ class Call:
             self._error = asyncio.CancelledError(*error.args)
             if _is_cancelled_by_scope():
                 raise
-        finally:
-            self.done.release()
 
     def result(self) -> Any:
         """What the function has returned; called in the handler's thread, after ``done``.

@@ -220,29 +220,40 @@ class Job:
         """
         if self._is_busy or len(self._acts) >= AHEAD:
             self.drain()
-        if self._is_withdrawn:
-            anyio.from_thread.check_cancelled()
+        self.require_not_cancelled()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
         self._acts.append(event)
         self._tell()
 
-    def call(self, func: Func) -> Any:
-        """Have an async function run in the connection's task, and wait for its result.
+    def call(self, func: Func, *, in_place: bool = False) -> Any:
+        """Have the connection's task run an async function, and wait for its result.
+
+        Args:
+            func: the function.
+            in_place: as of `Call`.
 
         Raises:
             CancelledError: the handler is cancelled.
             anyio.RunFinishedError: the loop has ended.
             Exception: what the function has raised.
         """
-        if self._is_withdrawn:
-            anyio.from_thread.check_cancelled()
-        call = Call(func)
+        self.require_not_cancelled()
+        call = Call(func, in_place=in_place)
         self._acts.append(call)
         self._tell()
         self.lane.wait_for(partial(call.done.acquire, True))
         return call.result()
+
+    def require_not_cancelled(self) -> None:
+        """Raise what a handler that is cancelled gets from whatever it asks of the loop.
+
+        Raises:
+            CancelledError: it is cancelled.
+        """
+        if self._is_withdrawn:
+            anyio.from_thread.check_cancelled()
 
     def drain(self) -> None:
         """Wait until all acts so far are done; called in any thread but the loop's."""

@@ -155,6 +155,7 @@ class SyncConsumer(Consumer[None]):
             job.drain()
             self._loop_ref.wait_for(self._connection.send, event)
             return
+        job.require_not_cancelled()  # also ahead of a mistake in what it sends
         if self._ahead is None:
             # Events of this type do not change the state. So most handlers, which send nothing
             # else, need no copy of it.

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import gc
+import multiprocessing
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
+from multiprocessing.connection import Connection
 from typing import Any
 
 import anyio
@@ -171,6 +174,77 @@ async def test_what_waits_in_a_call_may_use_all_of_the_loop(layer: InMemoryChann
         await tell(layer, call)
         for answer in "done", "done", "True":
             assert await client.receive_from(PATIENCE) == answer
+
+
+async def time_out() -> str:
+    try:
+        async with asyncio.timeout(0.001):
+            await asyncio.sleep(PATIENCE)
+    except TimeoutError:
+        return "fine"
+    return "not cancelled"
+
+
+async def fail_in_group() -> str:
+    async def fail() -> None:
+        await asyncio.sleep(0.001)
+        raise LookupError
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fail())
+            await asyncio.sleep(PATIENCE)
+    except* LookupError:
+        pass
+    return "fine"
+
+
+async def cancel_itself() -> str:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_later(0.001, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(PATIENCE)
+    task.uncancel()
+    return "fine"
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "trio"], indirect=True)
+@pytest.mark.parametrize("work", [time_out, fail_in_group, cancel_itself])
+async def test_a_call_that_cancels_its_task_does_not_cancel_the_connection(
+    layer: InMemoryChannelLayer, work: Callable[[], Coroutine[Any, Any, str]]
+) -> None:
+    async with connected(Doer) as client:
+        await tell(layer, lambda consumer: consumer.send(async_to_sync(work)()))
+        assert await client.receive_from(PATIENCE) == "fine"
+        await tell(layer, lambda consumer: consumer.send("and goes on"))
+        assert await client.receive_from(PATIENCE) == "and goes on"
+
+
+async def work_in_child() -> str:
+    return "of the child"
+
+
+def call_in_child(result: Connection) -> None:
+    result.send(async_to_sync(work_in_child)())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+@pytest.mark.filterwarnings("ignore:This process")  # Python 3.12 warns of any fork beside threads
+async def test_a_process_that_a_handler_forks_waits_for_no_loop_of_its_parent(
+    layer: InMemoryChannelLayer,
+) -> None:
+    def fork(consumer: Doer) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(target=call_in_child, args=(theirs,))
+        process.start()
+        consumer.send(ours.recv() if ours.poll(PATIENCE) else "nothing")
+        process.kill()
+        process.join()
+
+    async with connected(Doer) as client:
+        await tell(layer, fork)
+        assert await client.receive_from(2 * PATIENCE) == "of the child"
 
 
 async def test_what_a_call_raises_is_raised_in_the_handler(

@@ -250,6 +250,7 @@ async def send(world: World, group: str, name: str, program: Program) -> None:
 # Found at random: a handler that is cancelled calls what need not wait.
 @example(plan=[("client", 0, ("gate 0", "send")), ("cancel", 0)])
 @example(plan=[("client", 0, ("gate 0", "join")), ("leave", 0)])
+@example(plan=[("batch", [("all", ("gate 0", "misuse"))]), ("cancel", 0)])
 def test_no_connection_notices_whether_its_handlers_run_in_the_lane(plan: list[Any]) -> None:
     traces = {}
     for way, (steps, lane) in WAYS.items():
