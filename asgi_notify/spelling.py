@@ -9,6 +9,7 @@ from .types import Message
 __all__ = ["MEMORY", "LastSpelled", "SpelledOnce"]
 
 MEMORY = 4 * 1024 * 1024  # characters; thousands of usual texts
+ENTRY = 512  # characters that an entry counts for beside its text: the message is held, too
 
 
 class SpelledOnce:
@@ -21,7 +22,8 @@ class SpelledOnce:
 
     Args:
         spell: makes the text of a message; what it raises is raised each time.
-        memory: in characters; at most twice as much is kept.
+        memory: in characters, of which each text takes some 500 more than it has; at most
+            twice as much is kept.
     """
 
     def __init__(self, spell: Callable[[FrozenMessage], str], memory: int = MEMORY) -> None:
@@ -41,7 +43,7 @@ class SpelledOnce:
         if self._size >= self._memory:
             self._old, self._new, self._size = self._new, {}, 0
         self._new[id(message)] = message, text
-        self._size += len(text)
+        self._size += len(text) + ENTRY
         return text
 
 
@@ -51,26 +53,31 @@ class LastSpelled:
     Args:
         spell: makes the text of a message.
 
+    Several event loops may walk at the same time, each in its thread. So the message and its
+    text are one object: whoever takes it has both, whatever another thread does meanwhile.
+
     Attributes:
-        message: the one that was asked for last.
-        text: what it reads like; None where that cannot be said, or not be sent.
+        known: the message that was asked for last, and what it reads like; None where that
+            cannot be said, or not be sent.
     """
 
-    __slots__ = ("_spell", "message", "text")
+    __slots__ = ("_spell", "known")
 
     def __init__(self, spell: Callable[[Any], str]) -> None:
         self._spell = spell
-        self.message: Message | None = None
-        self.text: str | None = None
+        self.known: tuple[Message | None, str | None] = (None, None)
 
     def find(self, message: Message) -> str | None:
-        """The text of a message. Callers compare it with `message` first, which is faster."""
-        self.message, self.text = message, None
+        """The text of a message. Callers look at `known` first, which is faster."""
+        text = self._find(message)
+        self.known = message, text
+        return text
+
+    def _find(self, message: Message) -> str | None:
         try:
             text = self._spell(message)
             if not text.isascii():
                 text.encode()  # half of a surrogate pair is no text
         except Exception:  # which its handlers will meet in their turn
             return None
-        self.text = text
         return text

@@ -196,7 +196,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             last = last_frame
         else:
             return None
-        return last.text if last.message is message else last.find(message)
+        known, text = last.known
+        return text if known is message else last.find(message)
 
     async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
         if self.speaks_protocol and group in self._subscriptions:

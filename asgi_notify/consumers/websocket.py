@@ -63,8 +63,8 @@ class _Websocket(Consumer[Done], Generic[Done]):
         rendering = self._renderings.get(message["type"])
         if rendering is None:
             return None
-        last = rendering.last
-        return last.text if last.message is message else last.find(message)
+        known, text = rendering.last.known
+        return text if known is message else rendering.last.find(message)
 
     def websocket_connect(self, message: Event, /) -> Done:
         """Handle the client's wish to connect."""
