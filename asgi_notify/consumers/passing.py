@@ -121,14 +121,21 @@ def renderings_of(cls: type) -> dict[str, Rendering]:
     return {
         kind: handler.rendering
         for kind, handler in handlers.items()
-        if isinstance(getattr(handler, "rendering", None), Rendering)
+        if isinstance(getattr(handler, "rendering", None), Rendering) and not _is_decorated(handler)
     }
 
 
 def is_ours(cls: type, *methods: str) -> bool:
     """Whether a class overrides none of these methods, but has them all from this library."""
-    owners = (getattr(getattr(cls, name), "__module__", "") for name in methods)
-    return all(owner.startswith(f"{__package__}.") for owner in owners)
+    found = [getattr(cls, name) for name in methods]
+    owners = (getattr(method, "__module__", "") for method in found)
+    are_ours = all(owner.startswith(f"{__package__}.") for owner in owners)
+    return are_ours and not any(map(_is_decorated, found))
+
+
+def _is_decorated(method: object) -> bool:
+    # `functools.wraps` copies all that a method of ours is known by.
+    return hasattr(method, "__wrapped__")
 
 
 def _handler(cls: type, name: str, rendering: Rendering) -> Callable[[Any, Message], Any]:

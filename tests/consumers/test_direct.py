@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any, ClassVar
 
 import anyio
@@ -226,13 +227,24 @@ def _renders(self: Any, data: str) -> str:
     return data.upper()
 
 
+def _decorated(method: Any, func: Any) -> Any:
+    @wraps(method)
+    async def decorated(*args: Any, **kwargs: Any) -> None:
+        await func(*args, **kwargs)
+
+    return decorated
+
+
 @pytest.mark.parametrize(
     ("base", "override"),
     [
         (base, override)
         for base, own in [
             (Chat, {"chat_message": _handles}),
+            (Chat, {"chat_message": _decorated(Chat.chat_message, _handles)}),  # type: ignore[attr-defined]
+            (Chat, {"send": _decorated(Chat.send, _sends)}),
             (Notified, {"send_notification": _handles}),
+            (Notified, {"send_notification": _decorated(Notified.send_notification, _handles)}),
             (Notified, {"render": _renders}),
         ]
         for override in [own, {"wrap_send": _wraps_send}, {"send": _sends},
