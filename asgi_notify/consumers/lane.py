@@ -29,6 +29,7 @@ was appended.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -52,6 +53,8 @@ except ImportError:  # pragma: no cover
     threadlocals = None  # type: ignore[assignment]
 
 __all__ = ["Lane", "Work", "disconnect_lane", "handler_lane"]
+
+logger = logging.getLogger("asgi_notify.connections")
 
 LOOK = 0.002  # seconds; a handler that does not block takes about a hundredth of that
 IDLE = 10.0  # seconds without work after which a thread ends; anyio's own number
@@ -110,6 +113,7 @@ class Lane:
         self._under_way = 0  # jobs submitted and not finished
         self._tokens: list[object] = []  # of the limiter
         self._is_watching = False  # whether `_watch` is due
+        self._has_warned = False  # that no thread could be started
         self._cpu = 0.0  # seconds that the process had computed at the last look
         # Changed under the lock:
         self.lock = threading.Lock()
@@ -171,7 +175,15 @@ class Lane:
             worker = _Worker()
             self._awake.add(worker)
         name = f"asgi_notify handlers of {id(self.loop):x}"
-        threading.Thread(target=self._work, args=(worker,), name=name).start()
+        try:
+            threading.Thread(target=self._work, args=(worker,), name=name).start()
+        except RuntimeError as error:  # the system has no more of them; `_watch` tries again
+            with self.lock:
+                self._awake.discard(worker)
+            if not self._has_warned:
+                self._has_warned = True
+                logger.warning("handlers wait, since no thread could be started: %s", error)
+            return False
         return True
 
     def _watch(self) -> None:
@@ -269,7 +281,9 @@ class Lane:
             if worker in self._idle:
                 self._idle.remove(worker)
                 return False
-        return True  # `_wake` took it from the idle ones just when its time was over
+        # `_wake` took it from the idle ones just when its time was over. Were that call not taken
+        # here, the next rest would end at once, with the thread both idle and awake.
+        return worker.called.acquire()
 
     # The end.
 

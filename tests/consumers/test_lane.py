@@ -620,6 +620,63 @@ async def test_threads_that_have_nothing_to_do_end(
 
 
 @only_lane
+async def test_a_thread_that_is_called_as_its_time_is_over_is_called_once() -> None:
+    lane = handler_lane()
+    assert lane is not None
+    wake = lane._wake
+
+    class Late:
+        """The lock of a thread that is called when it has just given up waiting."""
+
+        def __init__(self) -> None:
+            self.calls = 0
+
+        def acquire(self, timeout: float = -1) -> bool:
+            if timeout >= 0:
+                assert wake()
+                return False
+            assert self.calls == 1, "it waits for another call"
+            self.calls -= 1
+            return True
+
+        def release(self) -> None:
+            self.calls += 1
+
+    worker = lanes._Worker()
+    worker.called = late = Late()  # type: ignore[assignment]
+    lane._awake.add(worker)
+    assert lane._rest(worker)
+    assert (lane._awake, lane._idle, late.calls) == ({worker}, [], 0)
+    lane._awake.discard(worker)
+
+
+@only_lane
+async def test_a_thread_that_cannot_be_started_is_tried_again(
+    layer: InMemoryChannelLayer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    start, refused = threading.Thread.start, 0
+
+    def refuse(thread: threading.Thread) -> None:
+        nonlocal refused
+        if "asgi_notify handlers" in thread.name and refused < 3:
+            refused += 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    async with connected(Doer) as client:
+        await tell(layer, lambda consumer: consumer.send("done"))
+        assert await client.receive_from(PATIENCE) == "done"
+    assert refused == 3
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "handlers wait, since no thread could be started: can't start new thread"
+    ]
+    await until(lambda: handler_limiter().borrowed_tokens == 0)
+
+
+@only_lane
 async def test_the_limiter_counts_the_handlers_that_run(
     layer: InMemoryChannelLayer, gate: threading.Event
 ) -> None:
