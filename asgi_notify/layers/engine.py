@@ -195,8 +195,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def renew(self, leases: Collection[Lease], seconds: float) -> None:
-        """Count channels as present for so long from now on; one that was lost is entered."""
+    async def renew(self, leases: Collection[Lease], seconds: float) -> list[Lease]:
+        """Count channels as present for so long from now on; one that was lost is entered.
+
+        Returns those of them that were lost and whose member had no other channel in the group,
+        so that it was gone, or nobody knows any more that it was there.
+        """
 
     @abstractmethod
     async def leave(self, group: str, channel: str, grace: float) -> None:

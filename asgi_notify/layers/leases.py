@@ -170,9 +170,18 @@ class Leases:
                     for lease in leases[start : start + BATCH]
                     if (lease.group, lease.channel) in self._leases
                 ]
-                await self._try(self._engine.renew, there, self._seconds)
+                await self._try(self._renew, there)
                 # Members of a process that died are announced by one that is in their group.
                 await self._try(self._announce_gone, {lease.group for lease in there})
+
+    async def _renew(self, leases: Collection[Lease]) -> None:
+        """Renew leases, and announce the members that come back by it.
+
+        While the engine was away, or this process had no turn, their leases ran out, and others
+        were told that they left.
+        """
+        for lease in await self._engine.renew(leases, self._seconds):
+            await self._announce_of(JOIN, lease.group, lease.member, lease.info)
 
     async def sweep(self) -> None:
         """A task: report who left, and announce who is gone.

@@ -171,9 +171,15 @@ class ShardedEngine(Engine):
     async def enter(self, lease: Lease, seconds: float) -> bool:
         return await self._at(lease.group).enter(lease, seconds)
 
-    async def renew(self, leases: Collection[Lease], seconds: float) -> None:
-        dealt = self._dealt(leases, lambda lease: lease.group)
-        await _all(lambda engine, some: engine.renew(some, seconds), dealt)
+    async def renew(self, leases: Collection[Lease], seconds: float) -> list[Lease]:
+        back: list[Lease] = []
+
+        async def renew(engine: Engine, some: list[Lease]) -> None:
+            back.extend(await engine.renew(some, seconds))
+
+        # Not _all: those that are back at one engine are to be announced, though another is away.
+        await _most(renew, self._dealt(leases, lambda lease: lease.group), back)
+        return back
 
     async def leave(self, group: str, channel: str, grace: float) -> None:
         await self._at(group).leave(group, channel, grace)

@@ -187,8 +187,8 @@ class ValkeyEngine(Engine):
     async def enter(self, lease: Lease, seconds: float) -> bool:
         return await self._presence.enter(lease, seconds, self._now())
 
-    async def renew(self, leases: Collection[Lease], seconds: float) -> None:
-        await self._presence.renew(leases, seconds, self._now())
+    async def renew(self, leases: Collection[Lease], seconds: float) -> list[Lease]:
+        return await self._presence.renew(leases, seconds, self._now())
 
     async def leave(self, group: str, channel: str, grace: float) -> None:
         await self._presence.leave(group, channel, grace, self._now())

@@ -192,8 +192,9 @@ class ValkeyPresence:
         args: list[str | bytes] = [lease.channel, lease.member, _written(lease.info), span, now]
         return bool(await self._run(ENTER, self._keys.presence(lease.group), args))
 
-    async def renew(self, leases: Collection[Lease], seconds: float, now: str) -> None:
+    async def renew(self, leases: Collection[Lease], seconds: float, now: str) -> list[Lease]:
         """See `Engine.renew`."""
+        back: list[Lease] = []
         groups: defaultdict[str, dict[str, Lease]] = defaultdict(dict)
         for lease in leases:
             groups[lease.group][lease.channel] = lease
@@ -204,7 +205,9 @@ class ValkeyPresence:
             # Most are there still, so their members and infos stay at home.
             lost = await self._run(RENEW, self._keys.presence(group), [span, now, *channels])
             for channel in lost:
-                await self.enter(groups[group][channel.decode()], seconds, now)
+                lease = groups[group][channel.decode()]
+                if await self.enter(lease, seconds, now):
+                    back.append(lease)
 
         await at_a_time(
             ask,
@@ -214,6 +217,7 @@ class ValkeyPresence:
                 for start in range(0, len(channels), LEASES)
             ),
         )
+        return back
 
     async def leave(self, group: str, channel: str, grace: float, now: str) -> None:
         """See `Engine.leave`."""

@@ -212,9 +212,8 @@ class DoubleEngine(Engine):
         place.leaving.pop((lease.group, lease.member), None)
         return is_new
 
-    async def renew(self, leases: Collection[Lease], seconds: float) -> None:
-        for lease in leases:
-            await self.enter(lease, seconds)
+    async def renew(self, leases: Collection[Lease], seconds: float) -> list[Lease]:
+        return [lease for lease in leases if await self.enter(lease, seconds)]
 
     async def leave(self, group: str, channel: str, grace: float) -> None:
         await self._reach()

@@ -71,8 +71,9 @@ class Shard(Engine):
         self._ask("enter", lease.group)
         return True
 
-    async def renew(self, leases: Collection[Lease], seconds: float) -> None:
+    async def renew(self, leases: Collection[Lease], seconds: float) -> list[Lease]:
         self._ask("renew", *(lease.group for lease in leases))
+        return []
 
     async def leave(self, group: str, channel: str, grace: float) -> None:
         self._ask("leave", group)

@@ -737,3 +737,25 @@ async def test_the_members_of_a_process_that_died_are_gone_when_their_lease_is_o
     processes.engine_of(second).mend()
     first.detach(follower)
     second.detach(gone)
+
+
+async def test_members_whose_leases_ran_out_in_an_outage_come_back_for_who_follows(
+    processes: Processes, clock: Clock
+) -> None:
+    one, other = await processes.start(presence_lease=0.3), await processes.start()
+    mailbox, follower = await join(one), await other.attach()
+    await other.presence_follow("room", follower.channel)
+    await one.group_add("room", mailbox.channel, member="ada", info={"n": 1})
+    processes.engine_of(one).cut()
+    event = {"group": "room", "member": "ada", "info": {"n": 1}}
+    with anyio.fail_after(10):
+        assert await read(follower) == {"type": "presence.join", **event}
+        clock.move(1)  # over the lease
+        await other.presence("room")
+        clock.move(60)  # and over the grace
+        await other.presence("room")
+        assert await read(follower) == {"type": "presence.leave", **event}
+        processes.engine_of(one).mend()
+        assert await read(follower) == {"type": "presence.join", **event}
+    one.detach(mailbox)
+    other.detach(follower)
