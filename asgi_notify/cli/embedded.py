@@ -73,7 +73,7 @@ class EmbeddedEngine:
     def __init__(self, program: Program, folder: Path | None = None) -> None:
         self._program = program
         self._folder = folder
-        self._password = secrets.token_urlsafe(32)
+        self._password = ""
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
@@ -144,6 +144,8 @@ class EmbeddedEngine:
             self._begin()
         except ConfigurationError as error:
             self._error = error
+        except OSError as error:  # such as no folder for temporary files, or no process more
+            self._error = ConfigurationError(f"{self._program.path} cannot be started: {error}")
         finally:
             self._has_begun.set()
         if self._error is None:
@@ -153,7 +155,8 @@ class EmbeddedEngine:
         """Start it on a port that is free."""
         said = ""
         for _ in range(ATTEMPTS):
-            self._port = _free_port()
+            # With another password each time: whoever took the last port was told that one.
+            self._port, self._password = _free_port(), secrets.token_urlsafe(32)
             if self._start() or self._is_ending.is_set():
                 return
             said = self._last_words()
@@ -171,7 +174,7 @@ class EmbeddedEngine:
             logger.error("the engine has ended %s; it is started again", self._ended(status))
             if time.monotonic() - began > SETTLED:
                 pause = FIRST_PAUSE
-            while not self._is_ending.wait(pause) and not self._start():
+            while not self._is_ending.wait(pause) and not self._try_to_start():
                 pause = min(2 * pause, LONGEST_PAUSE)
             if not self._is_ending.is_set():
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -180,6 +183,13 @@ class EmbeddedEngine:
                     HOST, self._port, self.pid,
                     "gone" if self._folder is None else f"read from {self._folder}",
                 )  # fmt: skip
+
+    def _try_to_start(self) -> bool:
+        try:
+            return self._start()
+        except OSError as error:
+            logger.error("the engine could not be started again, and is tried soon: %s", error)
+            return False
 
     def _ended(self, status: int) -> str:
         if status < 0:

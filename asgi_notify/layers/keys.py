@@ -49,7 +49,9 @@ class Keys:
                 f"{prefix!r} is no prefix: use 1 to 64 letters, digits, and '_', '.', ':', '-'"
             )
         self.prefix = prefix
-        self.pattern = f"{prefix}:*"  # what SCAN finds them all with
+        # What SCAN finds them all with: kinds have one or two letters. With a mere "*" they would
+        # find those of a prefix that goes on behind this one, too, such as shop:eu behind shop.
+        self.patterns = f"{prefix}:?:{{*", f"{prefix}:??:{{*"
         self.history = lru_cache(NAMES)(self._history)
 
     def _history(self, topic: str) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ class Keys:
     @property
     def roots(self) -> str:
         """What SCAN finds all `root` keys with."""
-        return f"{self.prefix}:r:*"
+        return f"{self.prefix}:r:{{*"
 
     def publication(self, topic: str, key: str) -> str:
         """That something was published to a topic under a key."""

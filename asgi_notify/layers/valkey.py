@@ -224,7 +224,7 @@ class ValkeyEngine(Engine):
     async def forget(self) -> None:
         # The roots first: a state that begins while the others go must not begin in an epoch
         # that there was already.
-        for pattern in (self._keys.roots, self._keys.pattern):
+        for pattern in (self._keys.roots, *self._keys.patterns):
             await self._uplink.call(partial(_forget, pattern))
 
     def statistics(self) -> Mapping[str, float]:

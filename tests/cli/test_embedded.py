@@ -2,12 +2,14 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import anyio
@@ -229,6 +231,43 @@ def test_a_port_that_was_taken_meanwhile_is_left_for_another(
             assert f":{taken}/" not in engine.location
             assert answers(engine)
         assert answers(other)
+
+
+def test_who_takes_the_port_learns_no_password_that_is_used(
+    real: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = bytearray()
+    with socket.create_server((HOST, 0)) as thief:
+        thief.settimeout(10)
+
+        def listen() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = thief.accept()
+                    with connection:
+                        heard.extend(connection.recv(1000))
+
+        thread = Thread(target=listen)
+        thread.start()
+        ports = iter([thief.getsockname()[1], free_port()])
+        monkeypatch.setattr(embedded, "_free_port", lambda: next(ports))
+        with EmbeddedEngine(real) as engine:
+            password = engine.location[1:].partition("@")[0]
+            assert answers(engine)
+        thief.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert password.encode() not in heard
+
+
+def test_a_machine_that_has_no_room_for_an_engine_is_told(
+    real: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(ConfigurationError, match="cannot be started: No usable temporary"):
+        EmbeddedEngine(real).__enter__()
 
 
 def test_a_folder_holds_the_data_of_one_engine(real: Program, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """How names are spelled as keys: apart from each other, and together in one slot."""
 
 from collections import Counter
+from fnmatch import fnmatchcase
 
 import pytest
 
@@ -63,9 +64,16 @@ def test_topics_and_keys_of_publications_never_run_into_each_other() -> None:
 def test_patterns_find_their_own_keys_alone() -> None:
     keys = Keys("shop")
     for key in all_keys(keys, "room"):
-        assert key.startswith(keys.pattern.removesuffix("*"))
-    assert keys.root("room").startswith(keys.roots.removesuffix("*"))
-    assert not keys.topic("r").startswith(keys.roots.removesuffix("*"))
+        assert any(fnmatchcase(key, pattern) for pattern in keys.patterns)
+    assert fnmatchcase(keys.root("room"), keys.roots)
+    assert not fnmatchcase(keys.topic("r"), keys.roots)
+
+
+@pytest.mark.parametrize("prefix", ["shop:eu", "shop:m", "shop:pl", "shop:r", "shop:m:"])
+def test_patterns_find_no_key_of_a_longer_prefix(prefix: str) -> None:
+    keys, others = Keys("shop"), all_keys(Keys(prefix), "room")
+    for pattern in (keys.roots, *keys.patterns):
+        assert [key for key in others if fnmatchcase(key, pattern)] == []
 
 
 @pytest.mark.parametrize("prefix", ["", "a{b", "a}", "a b", "a*", "ä", "x" * 65])
