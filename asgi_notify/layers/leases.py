@@ -70,6 +70,7 @@ class Leases:
         ] = {}  # until when leaves of a group may have to be announced
         self._followed: set[str] = set()
         self._work = anyio.Event()
+        self._reporting = anyio.Lock()
 
     async def enter(
         self, group: str, channel: str, member: str | None, info: Mapping[str, Any] | None
@@ -124,16 +125,16 @@ class Leases:
                 del self._leaving[group]
 
     async def _report_left(self) -> None:
-        while self._left:
-            left = group, channel, at = self._left.popleft()
-            try:
+        async with self._reporting:
+            while self._left:
+                left = group, channel, at = self._left[0]
                 # The grace began when the channel left, not now: the engine may have been away.
                 away = self._clock() - at
                 await self._engine.leave(group, channel, max(0.0, self._grace - away))
-            except LayerUnavailable:
-                self._left.appendleft(left)
-                raise
-            self._leaving[group] = at + self._grace
+                # Not before: whoever reports may be cancelled, and the engine may be away.
+                if self._left and self._left[0] is left:  # else all was cleared meanwhile
+                    self._left.popleft()
+                    self._leaving[group] = at + self._grace
 
     def _still_followed(self) -> set[str]:
         self._followed = {
@@ -192,6 +193,7 @@ class Leases:
         while True:
             with anyio.move_on_after(SWEEP):
                 await self._work.wait()
+            if self._work.is_set():
                 self._work = anyio.Event()
                 await self._try(self.settle)
                 await anyio.sleep(min(self._grace, SWEEP))
