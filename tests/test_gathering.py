@@ -26,6 +26,12 @@ def anyio_backend() -> str:
     return "asyncio"  # uvicorn's
 
 
+@pytest.fixture(autouse=True)
+def gathers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here is on, also where all other tests are run without it."""
+    monkeypatch.delenv("ASGI_NOTIFY_GATHERING", raising=False)
+
+
 def text_frame(text: str) -> bytes:
     """What a server sends for a short text."""
     return bytes([0x81, len(text.encode())]) + text.encode()

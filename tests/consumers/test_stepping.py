@@ -1018,7 +1018,8 @@ async def test_a_handler_may_be_no_coroutine_function(layer: InMemoryChannelLaye
 # Loops that end.
 
 
-def test_a_loop_may_end_with_steps_to_come() -> None:
+def test_a_loop_may_end_with_steps_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASGI_NOTIFY_STEPPING", raising=False)
     code = """
 import asyncio, os
 from asgi_notify import AsyncWebsocketConsumer, InMemoryChannelLayer
@@ -1103,6 +1104,7 @@ async def test_a_setting_turns_steps_off(
 async def test_steps_begin_and_end_the_handlers_of_synchronous_consumers(
     layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, by_steps: bool
 ) -> None:
+    monkeypatch.delenv("ASGI_NOTIFY_SYNC_LANE", raising=False)
     seen = await run_watched(layer, monkeypatch, is_sync=True)
     assert seen == (["sleep", "handled"] if by_steps else ["handled"])
 
