@@ -11,11 +11,11 @@ HEADINGS = ("TYPE", "ROUTE", "APP", "NAME")
 
 
 @click.command()
-@click.argument("app", metavar="MODULE:APP", default=DEFAULT_APP)
+@click.argument("app", metavar="[MODULE:APP]", default=DEFAULT_APP)
 def routes(app: str) -> None:
     """Show what MODULE:APP serves where.
 
-    It is made of this package's routers. Without it, shows the default application.
+    It is made of this package's routers. Without MODULE:APP, shows the default application.
     """
     found = load_app(app)
     if find_router(found) is None:

@@ -78,6 +78,7 @@ def test_the_default_application_is_shown_without_an_argument(run: Run) -> None:
         assert line in shown.output
     assert len({line.index(" /") for line in shown.output.splitlines()[1:]}) == 1  # a column
     assert not any(line.endswith(" ") for line in shown.output.splitlines())
+    assert "Usage: asgi-notify routes [OPTIONS] [MODULE:APP]" in run("routes", "--help").output
 
 
 def test_nested_routers_and_includes_are_shown_whole(table: Table) -> None:
