@@ -191,6 +191,24 @@ class EngineChannelLayer(LocalChannelLayer):
                 except anyio.RunFinishedError:
                     continue
 
+    async def _there_once(
+        self, func: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same for what must not be sent again when its loop ends while it is on its way."""
+        has_begun = False
+
+        async def run() -> T:
+            nonlocal has_begun
+            if has_begun:
+                raise LayerUnavailable(
+                    "the event loop ended in which this was being sent, and nobody knows whether "
+                    "it was: send it again with an idempotency_key from the start"
+                )
+            has_begun = True
+            return await func(*args, **kwargs)
+
+        return await self._there(run)
+
     def _loop_begins(self) -> None:
         self._opening = anyio.Lock()
 
@@ -278,7 +296,8 @@ class EngineChannelLayer(LocalChannelLayer):
     async def _group_send(self, group: str, message: FrozenMessage, key: str | None) -> Sent:
         keep = None if is_transient(message["type"]) else self._keeps(group)
         payload = self._packing.pack(TO_MEMBERS, message, group)
-        return await self._there(self._publish, group, payload, keep, key)
+        there = self._there if key is not None else self._there_once
+        return await there(self._publish, group, payload, keep, key)
 
     async def _publish(
         self, group: str, payload: bytes, keep: History | None, key: str | None
@@ -315,13 +334,13 @@ class EngineChannelLayer(LocalChannelLayer):
         prefix, is_own, _ = channel.partition("!")
         if not is_own:
             payload = self._packing.pack(TO_MEMBERS, message, place_of_channel(channel))
-            await self._there(self._push, channel, payload)
+            await self._there_once(self._push, channel, payload)
         elif prefix.endswith(f".{self.hub.process}"):
             await super()._send(channel, message)
         else:
             envelope = {"type": "layer.send", "channel": channel, "message": dict(message)}
             topic = f"process!{prefix.rpartition('.')[2]}"
-            await self._there(self._insist, topic, partial(self._ask, topic, envelope))
+            await self._there_once(self._insist, topic, partial(self._ask, topic, envelope))
 
     async def _push(self, channel: str, payload: bytes) -> None:
         capacity = self.get_capacity(channel)

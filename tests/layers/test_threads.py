@@ -1,6 +1,10 @@
 """The contract of threads: whoever publishes from wherever, clients resume as if it were here."""
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from threading import Event, Thread
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -9,9 +13,13 @@ from anyio.lowlevel import checkpoint
 
 from asgi_notify import async_to_sync
 from asgi_notify.codec import FrozenMessage
+from asgi_notify.exceptions import LayerUnavailable
 from asgi_notify.layers import BaseChannelLayer, History
+from asgi_notify.layers.engine import Published
+from asgi_notify.layers.shared import EngineChannelLayer
 
 from .conftest import MakeLayer
+from .double import DoubleEngine, Place
 from .tools import number, read
 
 pytestmark = pytest.mark.anyio
@@ -86,3 +94,35 @@ async def test_every_new_method_works_from_another_thread(kept: BaseChannelLayer
         await anyio.to_thread.run_sync(elsewhere)
         assert (await read(mailbox))["type"] == "presence.join"
     kept.detach(mailbox)
+
+
+async def test_what_was_on_its_way_when_its_loop_ended_is_not_sent_twice() -> None:
+    place, on_its_way = Place(time.monotonic), Event()
+    sent: list[str] = []
+
+    class Slow(DoubleEngine):
+        async def publish(self, topic: str, payload: bytes, **options: Any) -> Published:
+            sent.append(topic)
+            on_its_way.set()
+            await anyio.sleep(60)
+            raise AssertionError("its loop has ended")
+
+    layer = EngineChannelLayer(lambda: Slow(place))
+    failed: list[Exception] = []
+
+    def publish() -> None:
+        try:
+            asyncio.run(layer.group_send("room", {"type": "x"}))
+        except LayerUnavailable as error:
+            failed.append(error)
+
+    async def consume() -> None:
+        await layer.attach()
+        thread.start()
+        await asyncio.to_thread(on_its_way.wait, 10)
+
+    thread = Thread(target=publish)
+    await anyio.to_thread.run_sync(asyncio.run, consume())
+    await anyio.to_thread.run_sync(thread.join, 10)
+    assert sent == ["room"]
+    assert [str(error)[:27] for error in failed] == ["the event loop ended in whi"]
