@@ -285,9 +285,16 @@ class EngineChannelLayer(LocalChannelLayer):
         self, group: str, channel: str, since: Position | None, present: Present
     ) -> Joined:
         link = await self._linked()
+        was_there = self.hub.has_member(group, channel)
         joined = await link.join(group, channel, since)
         if present != (None, None) and self._leases is not None:
-            await self._leases.enter(group, channel, *present)
+            try:
+                await self._leases.enter(group, channel, *present)
+            except BaseException:
+                # Whoever called is told that it has not joined.
+                if not was_there:
+                    self.hub.group_discard(group, channel)
+                raise
         return joined
 
     async def _group_discard(self, group: str, channel: str) -> None:

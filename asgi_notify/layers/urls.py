@@ -78,7 +78,7 @@ def read_keys(where: str) -> tuple[str, ...]:
         InvalidChannelLayerError: there are none. The sentence shows no key.
     """
     kind, _, name = where.partition(":")
-    if kind == "env":
+    if kind == "env" and re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):  # else it may be a key
         text = os.environ.get(name, "")
     elif kind == "file":
         try:

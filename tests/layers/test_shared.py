@@ -355,6 +355,43 @@ async def test_while_the_engine_is_away_consumers_stay_and_sends_fail_at_once(
         second.detach(left)
 
 
+@pytest.mark.parametrize("end", ["away", "cancelled"])
+async def test_who_could_not_be_made_present_has_not_joined(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    layer = await processes.start()
+    mailbox = await layer.attach()
+    asked = anyio.Event()
+
+    async def enter(*_: object) -> bool:
+        asked.set()
+        if end == "cancelled":
+            await anyio.sleep_forever()
+        raise LayerUnavailable("it is away")
+
+    monkeypatch.setattr(processes.engine_of(layer), "enter", enter)
+    async with anyio.create_task_group() as tasks:
+
+        async def be_present() -> None:
+            if end == "cancelled":
+                await layer.group_add("room", mailbox.channel, member="ann")
+            with pytest.raises(LayerUnavailable):
+                await layer.group_add("room", mailbox.channel, member="ann")
+
+        tasks.start_soon(be_present)
+        await asked.wait()
+        if end == "cancelled":
+            tasks.cancel_scope.cancel()
+    assert not layer.hub.has_members("room")
+    # Whoever was there before, without being present, stays.
+    await layer.group_add("room", mailbox.channel)
+    with anyio.move_on_after(0.05), pytest.raises(LayerUnavailable):
+        await layer.group_add("room", mailbox.channel, member="ann")
+    await layer.group_send("room", number(1))
+    assert await take(mailbox, 1) == [1]
+    layer.detach(mailbox)
+
+
 async def test_a_join_that_failed_can_be_tried_again(processes: Processes) -> None:
     layer = await processes.start()
     mailbox = await layer.attach()

@@ -171,11 +171,20 @@ def test_keys_come_from_a_file_or_a_variable_that_the_url_names(
         (OLD, "names where the keys are: env:NAME or file:PATH"),
         (f"{OLD},{NEW}", "names where the keys are"),
         ("", "names where the keys are"),
+        (f"env:{OLD}", "names where the keys are: env:NAME or file:PATH"),
         ("env:NOTIFY_NO_KEYS", "NOTIFY_NO_KEYS holds no key"),
         ("env:NOTIFY_BAD_KEYS", "number 2 of encryption_keys is no key: make one with"),
         ("file:/no/such/file", "/no/such/file cannot be read: No such file"),
     ],
-    ids=["a key", "two keys", "nothing", "no variable", "a bad key", "no file"],
+    ids=[
+        "a key",
+        "two keys",
+        "nothing",
+        "a key as the name",
+        "no variable",
+        "a bad key",
+        "no file",
+    ],
 )
 def test_keys_that_cannot_be_used_are_refused_and_not_shown(
     where: str, sentence: str, monkeypatch: pytest.MonkeyPatch
