@@ -57,6 +57,7 @@ __all__ = ["Lane", "Work", "disconnect_lane", "handler_lane"]
 logger = logging.getLogger("asgi_notify.connections")
 
 LOOK = 0.002  # seconds; a handler that does not block takes about a hundredth of that
+GLANCE = 0.5  # seconds between two looks of an idle thread whether the process ends
 IDLE = 10.0  # seconds without work after which a thread ends; anyio's own number
 
 
@@ -275,7 +276,7 @@ class Lane:
                 self._idle.pop()
                 self._awake.add(worker)
                 return True
-        if worker.called.acquire(timeout=IDLE):
+        if self._is_called(worker):
             return True
         with self.lock:
             if worker in self._idle:
@@ -284,6 +285,18 @@ class Lane:
         # `_wake` took it from the idle ones just when its time was over. Were that call not taken
         # here, the next rest would end at once, with the thread both idle and awake.
         return worker.called.acquire()
+
+    def _is_called(self, worker: _Worker) -> bool:
+        """Wait to be called; return False after `IDLE` seconds, or where the process ends.
+
+        A process waits for its threads, and some servers never say that their loop has ended.
+        """
+        left = IDLE
+        while left > 0 and threading.main_thread().is_alive():
+            if worker.called.acquire(timeout=min(left, GLANCE)):
+                return True
+            left -= GLANCE
+        return False
 
     # The end.
 

@@ -620,7 +620,10 @@ async def test_threads_that_have_nothing_to_do_end(
 
 
 @only_lane
-async def test_a_thread_that_is_called_as_its_time_is_over_is_called_once() -> None:
+async def test_a_thread_that_is_called_as_its_time_is_over_is_called_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "GLANCE", lanes.IDLE)  # it looks once
     lane = handler_lane()
     assert lane is not None
     wake = lane._wake

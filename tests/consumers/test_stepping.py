@@ -1139,7 +1139,9 @@ async def run_watched(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wire.run, WatchedSync() if is_sync else Watched())
         await until(lambda: wire.sent)
-        await anyio.wait_all_tasks_blocked()
+        (mailbox,) = layer.hub.attached
+        # It sleeps. A thread may still be at the end of `connect` when the accept is sent.
+        await until(lambda: mailbox._reader is not None and mailbox.is_empty)
         await layer.group_send("all", {"type": "do"})
         await until(lambda: "handled" in seen)
         wire.tell(left())
