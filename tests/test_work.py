@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context
 from math import ceil
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, ClassVar, TypeVarTuple
 
 import anyio
@@ -300,7 +300,7 @@ def test_a_message_that_is_passed_on_takes_no_memory_of_each_member() -> None:
         finally:
             tracemalloc.stop()
         assert there.delivered == 2 * MEMBERS
-        assert most / MEMBERS < 16  # 7: what a send takes, whatever the members
+        assert most / MEMBERS < 32  # 7, with coverage 18: what a send takes, whatever the members
 
     run(test, app=Passing, is_direct=True)
 
@@ -519,7 +519,8 @@ async def open_and_close(app: Any) -> tuple[tuple[float, float], tuple[float, fl
     before = loop.calls
     with Calls() as calls:
         lives = [asyncio.ensure_future(app(*wire.ends())) for wire in wires]
-        while not all(wire.is_open for wire in wires):  # noqa: ASYNC110  # an event is a call
+        # Without a call of Python's for each look, of which a busy machine takes many.
+        while not all(map(attrgetter("is_open"), wires)):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
     opened = calls.counts["call"] / MEMBERS, (loop.calls - before) / MEMBERS
