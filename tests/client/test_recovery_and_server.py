@@ -176,6 +176,7 @@ THREE: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @settings(deadline=None, max_examples=100)
 @example(steps=THREE, policy="disconnect")

@@ -188,6 +188,7 @@ THREE: list[Step] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["/n/", "/n/1/"])
 @pytest.mark.parametrize("loop", ["asyncio", "asyncio without steps", "trio"])
 @settings(

@@ -224,6 +224,7 @@ def explore(machine: type[Resuming], engine: type[BaseChannelLayer], examples: i
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", [Resuming, ResumingOnTrio])
 def test_no_interleaving_leaves_a_hole_untold_or_repeats_a_message(
     machine: type[Resuming], engine: type[BaseChannelLayer], caplog: pytest.LogCaptureFixture
