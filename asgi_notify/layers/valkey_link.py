@@ -52,6 +52,7 @@ logger = logging.getLogger("asgi_notify.layers")
 # Topics in one SUBSCRIBE: the server serves nobody else for some 5 ms. With fewer, many joins
 # take long, since each call costs the library time for all that is subscribed to (glide 2.6).
 BATCH = 4096
+ATTEMPTS = 5  # questions which connection this is, until one is answered
 IN_FLIGHT = 100_000  # commands that may wait for their answer; their timeout bounds them too
 RECONNECT = BackoffStrategy(num_of_retries=5, factor=50, exponent_base=2, jitter_percent=50)
 
@@ -171,7 +172,13 @@ class Link:
         client = self._open(self._subscriber)
         async with self._turn:
             if not isinstance(client, GlideClusterClient):
-                return _connection(await client.custom_command(["CLIENT", "INFO"]))
+                for _ in range(ATTEMPTS):
+                    info = await client.custom_command(["CLIENT", "INFO"])
+                    # It may be the confirmation of a subscription, which the library takes for
+                    # the answer at times.
+                    if isinstance(info, bytes) and info.startswith(b"id="):
+                        return _connection(info)
+                return []  # another one than any: whoever asks looks what it has missed
             answers = await client.custom_command(["CLIENT", "INFO"], AllPrimaries())
         assert isinstance(answers, dict)
         return {node: _connection(answer) for node, answer in answers.items()}
