@@ -31,6 +31,7 @@ LONGER: Mapping[str, int] = {
     "layers.link": 700,  # one group's way between an engine and its members, a quarter of it words
     "layers.mailbox": 540,
     "layers.shared": 550,  # one method for each of the contract's
+    "layers.valkey_link": 320,  # one connection for commands, one for subscriptions
     "sync": 400,
 }
 WAITING = 2  # the first floor whose code may wait
