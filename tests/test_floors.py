@@ -28,7 +28,7 @@ LONGER: Mapping[str, int] = {
     "consumers.lane": 390,  # a quarter of it says which thread may change what
     "consumers.stepping": 390,
     "layers.hub": 340,
-    "layers.link": 700,  # one group's way between an engine and its members, a quarter of it words
+    "layers.link": 720,  # one group's way between an engine and its members, a quarter of it words
     "layers.mailbox": 540,
     "layers.shared": 550,  # one method for each of the contract's
     "layers.valkey_link": 320,  # one connection for commands, one for subscriptions

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
@@ -56,6 +56,8 @@ from .tasks import Background
 __all__ = ["UNREADABLE", "Link", "LinkOptions", "State"]
 
 logger = logging.getLogger("asgi_notify.layers")
+
+T = TypeVar("T")
 
 BATCH = 4096  # topics in one call of the engine
 MAX_INBOX = 10_000  # messages that wait for lagging readers; more are read from the histories
@@ -559,7 +561,9 @@ class Link:
             try:
                 with anyio.fail_after(self._options.timeout):
                     await self._subscribe_to(some)
-            except (LayerUnavailable, TimeoutError) as error:
+            except Exception as error:
+                if not isinstance(error, LayerUnavailable | TimeoutError):
+                    logger.exception("a channel layer could not subscribe to its groups")
                 # The other batches fail too: otherwise the last of them would wait for a
                 # timeout of each batch before it.
                 for group in groups[start:]:
@@ -590,14 +594,26 @@ class Link:
                 return  # came_up() wakes this task again
             part.behind.difference_update(groups)
             try:
-                await self._doubt(groups)
+                await self._attempt(self._doubt, groups)
                 for group in groups:
-                    await self._fill(group)
+                    await self._attempt(self._fill, group)
             except LayerUnavailable:
                 part.behind.update(groups)
                 await anyio.sleep(self._options.timeout / 5)
                 part.work.set()
                 return
+
+    async def _attempt(self, func: Callable[[T], Awaitable[object]], what: T) -> None:
+        """Let nothing but an engine that is away keep a task from its other groups.
+
+        What fails otherwise is logged, and tried again when all groups are compared next.
+        """
+        try:
+            await func(what)
+        except LayerUnavailable:
+            raise
+        except Exception:
+            logger.exception("a channel layer could not read what its groups have missed")
 
     async def _doubt(self, groups: Sequence[str]) -> None:
         """Ask the engine where these groups are, so that each stream knows if it is behind."""

@@ -212,6 +212,45 @@ async def test_a_history_that_was_wiped_is_told_and_goes_on(processes: Processes
     second.detach(mailbox)
 
 
+async def test_an_engine_that_fails_unforeseen_makes_no_process_deaf(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = await processes.start(), await processes.start(check_interval=0.05)
+    failing = {"subscribe", "read"}
+
+    def fail_once(name: str) -> None:
+        engine = processes.engine_of(second)
+        whole = getattr(engine, name)
+
+        async def fail(*args: Any, **kwargs: Any) -> Any:
+            if name in failing:
+                failing.discard(name)
+                raise RuntimeError(f"nobody expects a {name} to fail so")
+            return await whole(*args, **kwargs)
+
+        monkeypatch.setattr(engine, name, fail)
+
+    fail_once("subscribe")
+    fail_once("read")
+    mailbox = await second.attach()
+    with pytest.raises(LayerUnavailable):
+        await second.group_add("room", mailbox.channel)
+    await second.group_add("room", mailbox.channel)
+    await publish(first, "room", 1)
+    processes.place.lose = lambda topic: topic == "room"
+    await publish(first, "room", 2)
+    processes.place.lose = lambda topic: False
+    await publish(first, "room", 3)
+    with anyio.fail_after(10):
+        assert await take(mailbox, 3) == [1, 2, 3]
+    assert failing == set()
+    assert [each.msg for each in caplog.records if each.exc_info] == [
+        "a channel layer could not subscribe to its groups",
+        "a channel layer could not read what its groups have missed",
+    ]
+    second.detach(mailbox)
+
+
 # Joining while the group goes on.
 
 

@@ -1,5 +1,7 @@
 """One life of the connections to a server."""
 
+from typing import Any
+
 import anyio
 import pytest
 
@@ -32,6 +34,26 @@ async def test_asking_while_subscribing_never_looks_like_a_lost_connection(
             tasks.cancel_scope.cancel()
         assert answers
         assert not any(answers)
+    finally:
+        await link.aclose()
+
+
+async def test_an_answer_that_is_none_is_asked_for_again(
+    own_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = Link(read_url(own_server.url).addresses[0], 5.0, lambda channel, message: None)
+    await link.open()
+    try:
+        ask, wrong = link._subscriber.custom_command, [1, None, b"OK"]  # type: ignore[union-attr]
+
+        async def answer(command: list[str]) -> Any:
+            return wrong.pop() if wrong else await ask(command)
+
+        monkeypatch.setattr(link._subscriber, "custom_command", answer)
+        assert not await link.is_replaced()
+        assert wrong == []
+        wrong.extend([1] * 5)  # one that is never to be had is another connection, to be safe
+        assert await link.is_replaced()
     finally:
         await link.aclose()
 
