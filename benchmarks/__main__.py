@@ -41,7 +41,7 @@ __all__ = ["main"]
 @click.option(
     "--output", default="build/benchmarks", show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the report, the figures and the picture.",
+    help="Folder for the report, the figures and the pictures.",
 )  # fmt: skip
 def main(
     workload_names: tuple[str, ...],
@@ -76,8 +76,9 @@ def _write(output: Path, text: str, results: Results, machine: dict[str, str]) -
     (output / "report.md").write_text(text)
     (output / "figures.json").write_text(json.dumps(figures, indent=1))
     click.echo(f"\n{text}\nWritten to {output}/: report.md, figures.json", nl=False)
-    reason = draw(results, output / "figures.png")
-    click.echo(f". No picture: {reason}." if reason else ", figures.png.")
+    pictures = draw(results, output)
+    names = pictures if isinstance(pictures, str) else ", ".join(file.name for file in pictures)
+    click.echo(f". No pictures: {names}." if isinstance(pictures, str) else f", {names}.")
 
 
 if __name__ == "__main__":
