@@ -22,7 +22,7 @@ LONGER: Mapping[str, int] = {
     "consumers.base": 320,
     "consumers.connection": 560,
     "gathering": 320,  # the same for any protocol, and for messages of a WebSocket
-    "layers.base": 440,  # one contract, most of it sentences
+    "layers.base": 490,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
     "consumers.job": 330,  # the two sides of a handler, in the loop and in its thread
     "consumers.lane": 390,  # a quarter of it says which thread may change what
@@ -30,7 +30,9 @@ LONGER: Mapping[str, int] = {
     "layers.hub": 340,
     "layers.link": 720,  # one group's way between an engine and its members, a quarter of it words
     "layers.mailbox": 540,
-    "layers.shared": 550,  # one method for each of the contract's
+    "layers.shared": 570,  # one method for each of the contract's
+    "layers.sharded": 310,  # one method for each of the contract's
+    "layers.valkey": 320,  # the same
     "layers.valkey_link": 320,  # one connection for commands, one for subscriptions
     "sync": 400,
 }
@@ -70,6 +72,7 @@ FLOORS: Mapping[str, float] = {
     "sync": 2.05,
     "layers.history": 2.1,
     "layers.idempotency": 2.1,
+    "layers.marks": 2.1,
     "layers.alarm": 2,
     "layers.entries": 1.2,
     "layers.mailbox": 2,
@@ -95,6 +98,7 @@ FLOORS: Mapping[str, float] = {
     "layers.valkey_layer": 3.1,
     "layers.valkey_address": 1.1,
     "layers.valkey_link": 2.2,
+    "layers.valkey_marks": 1.2,
     "layers.valkey_presence": 2.3,
     "layers.valkey_queues": 2.5,
     "layers.valkey_scripts": 1.1,

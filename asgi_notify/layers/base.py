@@ -2,7 +2,8 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from math import inf
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -14,6 +15,7 @@ from ..types import Message
 from .delivery import Delivery
 from .idempotency import require_key
 from .mailbox import Mailbox
+from .marks import require_mark
 from .options import PatternMap, positive
 from .overflow import Overflow, require_overflow
 from .presence import Info, require_info, require_member
@@ -353,9 +355,47 @@ class BaseChannelLayer(ABC):
         require_channel_name(channel)
         await self._presence_unfollow(group, channel)
 
+    async def mark(self, name: str, seconds: float, *, at: float | None = None) -> bool:
+        """Remember a name for a while, on all processes, and return whether it is new.
+
+        Of several that mark the same name at the same time, one is told that it is new. So
+        something can be used once, wherever it is shown. A name that is marked already is
+        remembered for longer where that is asked for, and never for less.
+
+        Args:
+            name: 1 to 200 visible ASCII characters.
+            seconds: for how long.
+            at: a moment that the mark stands for, in seconds since 1970; of several, the latest
+                counts. None stands for a moment later than all others.
+
+        Raises:
+            ConfigurationError: the time makes no sense.
+            InvalidName: no mark can be called that.
+            LayerUnavailable: nobody knows whether it is remembered, or there is no room.
+        """
+        require_mark(name)
+        return await self._mark(name, positive("seconds", seconds), inf if at is None else at)
+
+    async def is_marked(self, *names: str, since: float | None = None) -> bool:
+        """Whether one of these names is remembered now.
+
+        Args:
+            names: which ones.
+            since: marks that stand for an earlier moment than this do not count.
+
+        Raises:
+            InvalidName: no mark can be called that.
+            LayerUnavailable: nobody knows.
+        """
+        if not names:
+            return False
+        for name in names:
+            require_mark(name)
+        return await self._is_marked(names, -inf if since is None else since)
+
     @abstractmethod
     async def flush(self) -> None:
-        """Make the layer as new: forget all messages, groups, histories and presence.
+        """Make the layer as new: forget all messages, groups, histories, presence and marks.
 
         A consumer that lives would be in no group any more, and its client would
         not know what it has missed. So it is closed, with 1012; the client comes
@@ -411,6 +451,12 @@ class BaseChannelLayer(ABC):
 
     @abstractmethod
     async def _presence_unfollow(self, group: str, channel: str) -> None: ...
+
+    @abstractmethod
+    async def _mark(self, name: str, seconds: float, at: float) -> bool: ...
+
+    @abstractmethod
+    async def _is_marked(self, names: Collection[str], since: float) -> bool: ...
 
 
 def _position(since: Position | str | None) -> Position | None:

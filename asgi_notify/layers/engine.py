@@ -2,8 +2,8 @@
 
 A layer knows the channels and groups of its own process. What all processes know is in an
 engine: the histories of the groups, which messages were published already, who is present,
-and what waits for workers. Whoever writes an engine writes one class; the rest of a layer
-on it is `EngineChannelLayer`'s, and the layers' contract suite tests it.
+what waits for workers, and names that are marked. Whoever writes an engine writes one class;
+the rest of a layer on it is `EngineChannelLayer`'s, and the layers' contract suite tests it.
 """
 
 from abc import ABC, abstractmethod
@@ -104,8 +104,8 @@ class Engine(ABC):
     - It reconnects and subscribes again by itself. A call while it is away waits no longer
       than the engine's ``timeout`` seconds and raises `LayerUnavailable`.
     - It holds nothing for longer than it was told to: histories for their ``ttl``, keys for
-      their window, presence for the lease, what waits for workers for its ``expiry``.
-      Times are in seconds.
+      their window, presence for the lease, what waits for workers for its ``expiry``, marks
+      for their time. Times are in seconds.
 
     Topics are the names of groups, and names that the layer makes, of printable ASCII
     characters. How they are spelled as keys is the engine's own matter.
@@ -248,11 +248,29 @@ class Engine(ABC):
     async def release(self, channel: str, token: object) -> None:
         """Give back a message that was not handled: the next reader gets it, before all others."""
 
+    # Marks.
+
+    @abstractmethod
+    async def mark(self, name: str, seconds: float, at: float) -> bool:
+        """Remember a name for so long, in one step; return whether it was not remembered yet.
+
+        Of one that is, the time is made longer and never shorter, and of the moments that it
+        stands for, the latest is kept. ``at`` is in seconds since 1970, or infinity.
+        """
+
+    @abstractmethod
+    async def is_marked(self, names: Collection[str], since: float) -> bool:
+        """Whether one of these is remembered with a moment that is not earlier.
+
+        Raises:
+            LayerUnavailable: nobody knows; then it never returns that none is.
+        """
+
     # All of it.
 
     @abstractmethod
     async def forget(self) -> None:
-        """Forget all histories, keys, presence and what waits."""
+        """Forget all histories, keys, presence, what waits, and marks."""
 
     @abstractmethod
     def statistics(self) -> Mapping[str, float]:

@@ -84,6 +84,10 @@ class Keys:
         # With the length in front, the same text never comes of two pairs of topic and key.
         return f"{self._spell('k', str(len(topic)), topic)}:{topic}:{key}"
 
+    def mark(self, name: str) -> str:
+        """That a name is marked."""
+        return self._spell("mk", name)
+
     def presence(self, group: str) -> list[str]:
         """Who is present: leases, channels, members, and those who leave."""
         return [self._spell(kind, group) for kind in ("pl", "pc", "pm", "pg")]

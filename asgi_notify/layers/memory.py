@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -14,15 +14,18 @@ from .history import MAX_GROUPS, Histories, History, is_transient
 from .hub import Lagging
 from .idempotency import WINDOW, Publications
 from .local import LocalChannelLayer
+from .marks import MAX_MARKS, Marks
 from .overflow import Overflow
 from .presence import GRACE, Info, Presence
 from .presence_events import PresenceEvents
 from .processes import warn_of_processes
 from .results import Joined, Replay, Sent
 from .resuming import joined, replay_from
-from .urls import OPTIONS, read_options
+from .urls import OPTIONS, Options, read_options
 
 __all__ = ["InMemoryChannelLayer"]
+
+_OWN_OPTIONS: Options = {"history_groups": int, "max_marks": int}
 
 
 class InMemoryChannelLayer(LocalChannelLayer):
@@ -38,6 +41,7 @@ class InMemoryChannelLayer(LocalChannelLayer):
         history_groups: how many groups' histories are kept at once.
         idempotency_window: for how long a message's key is known, in seconds.
         presence_grace: how long a member may be away without having left, in seconds.
+        max_marks: how many marks are remembered at once; one more is refused.
         clock: returns the time in seconds, for tests.
     """
 
@@ -53,6 +57,7 @@ class InMemoryChannelLayer(LocalChannelLayer):
         history_groups: int = MAX_GROUPS,
         idempotency_window: float = WINDOW,
         presence_grace: float = GRACE,
+        max_marks: int = MAX_MARKS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
@@ -65,6 +70,7 @@ class InMemoryChannelLayer(LocalChannelLayer):
         )
         self._histories = Histories(history or {}, history_groups, clock)
         self._publications: Publications[Sent] = Publications(idempotency_window, clock=clock)
+        self._marks = Marks(max_marks, clock)
         self._presence_events = PresenceEvents(
             Presence(presence_grace, clock), self.hub, clock, self._is_in_loop
         )
@@ -78,7 +84,7 @@ class InMemoryChannelLayer(LocalChannelLayer):
                 f"{url!r} names a place, but {parts.scheme}:// lives in this process; "
                 f"leave {parts.netloc + parts.path!r} out"
             )
-        options = read_options(repr(url), parts.query, {**OPTIONS, "history_groups": int})
+        options = read_options(repr(url), parts.query, {**OPTIONS, **_OWN_OPTIONS})
         try:
             return cls(**options)
         except ConfigurationError as error:
@@ -171,6 +177,14 @@ class InMemoryChannelLayer(LocalChannelLayer):
     async def _presence_unfollow(self, group: str, channel: str) -> None:
         await self._run(self._presence_events.unfollow, group, channel)
 
+    # Marks.
+
+    async def _mark(self, name: str, seconds: float, at: float) -> bool:
+        return await self._run(self._marks.mark, name, seconds, at)
+
+    async def _is_marked(self, names: Collection[str], since: float) -> bool:
+        return await self._run(self._marks.is_marked, names, since)
+
     # All of it.
 
     async def flush(self) -> None:
@@ -180,6 +194,7 @@ class InMemoryChannelLayer(LocalChannelLayer):
         self.hub.clear()
         self._histories.clear()
         self._publications.clear()
+        self._marks.clear()
         self._presence_events.clear()
 
     def _loop_begins(self) -> None:
@@ -195,4 +210,5 @@ class InMemoryChannelLayer(LocalChannelLayer):
             "history_groups": len(self._histories),
             "history_messages": self._histories.held,
             "history_evicted": self._histories.evicted,
+            "marks": len(self._marks),
         }

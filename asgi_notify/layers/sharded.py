@@ -216,6 +216,21 @@ class ShardedEngine(Engine):
     async def release(self, channel: str, token: object) -> None:
         await self._at(channel).release(channel, token)
 
+    # Marks.
+
+    async def mark(self, name: str, seconds: float, at: float) -> bool:
+        return await self._at(name).mark(name, seconds, at)
+
+    async def is_marked(self, names: Collection[str], since: float) -> bool:
+        found: list[bool] = []
+
+        async def ask(engine: Engine, some: list[str]) -> None:
+            if await engine.is_marked(some, since):
+                found.append(True)
+
+        await _most(ask, self._dealt(names, str), found)
+        return bool(found)
+
     # All of it.
 
     async def forget(self) -> None:

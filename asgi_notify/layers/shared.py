@@ -12,7 +12,7 @@ by `_there` to the consumers' loop, where ``_read`` does the work.
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import count
 from typing import Any, ClassVar, ParamSpec, TypeVar
@@ -496,6 +496,21 @@ class EngineChannelLayer(LocalChannelLayer):
 
     async def _presence_unfollow(self, group: str, channel: str) -> None:
         await self._run(self.hub.group_discard, followers_of(group), channel)
+
+    # Marks.
+
+    async def _mark(self, name: str, seconds: float, at: float) -> bool:
+        # Once: sent again, it would find its own mark, and say that the name is not new.
+        return await self._there_once(self._mark_there, name, seconds, at)
+
+    async def _mark_there(self, name: str, seconds: float, at: float) -> bool:
+        return await (await self._linked()).engine.mark(name, seconds, at)
+
+    async def _is_marked(self, names: Collection[str], since: float) -> bool:
+        return await self._there(self._look_for_marks, names, since)
+
+    async def _look_for_marks(self, names: Collection[str], since: float) -> bool:
+        return await (await self._linked()).engine.is_marked(names, since)
 
     # All of it.
 

@@ -21,6 +21,7 @@ from .valkey_address import ValkeyAddress, read_url
 
 try:
     from .valkey_link import Link
+    from .valkey_marks import MARK, MARKED, moment
     from .valkey_presence import ValkeyPresence
     from .valkey_queues import ValkeyQueues
     from .valkey_scripts import PUBLISH, READ, TOPS, Script, milliseconds
@@ -218,6 +219,26 @@ class ValkeyEngine(Engine):
 
     async def release(self, channel: str, token: object) -> None:
         await self._queues.release(channel, token)
+
+    # Marks.
+
+    async def mark(self, name: str, seconds: float, at: float) -> bool:
+        said = f"{milliseconds(seconds)} {self._now()}"
+        return bool(await self._run(MARK, [self._keys.mark(name)], [said, moment(at)]))
+
+    async def is_marked(self, names: Collection[str], since: float) -> bool:
+        found: list[bool] = []
+
+        async def ask(some: Sequence[str]) -> None:
+            keys = [self._keys.mark(name) for name in some]
+            found.append(bool(await self._run(MARKED, keys, [self._now(), moment(since)])))
+
+        together = self._together(names)
+        if len(together) == 1:  # always, but in a cluster: no task for it
+            await ask(together[0])
+        else:
+            await at_a_time(ask, together)
+        return any(found)
 
     # All of it.
 

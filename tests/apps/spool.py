@@ -8,6 +8,7 @@ Run it as ``python -m tests.apps.spool worker tests.apps.spool:application --lay
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -101,6 +102,12 @@ class SpoolLayer(BaseChannelLayer):
         self._is_not_there()
 
     async def _presence_unfollow(self, group: str, channel: str) -> NoReturn:
+        self._is_not_there()
+
+    async def _mark(self, name: str, seconds: float, at: float) -> NoReturn:
+        self._is_not_there()
+
+    async def _is_marked(self, names: Collection[str], since: float) -> NoReturn:
         self._is_not_there()
 
 

@@ -57,6 +57,7 @@ class Place:
         self.queues: dict[str, deque[tuple[float, bytes, int]]] = {}
         self.held: dict[object, tuple[float, str, float, bytes, int]] = {}
         self.tokens = count(1)
+        self.marks: dict[str, tuple[float, float]] = {}
 
     def kept(self, topic: str) -> Kept:
         return self.histories.get(topic) or Kept(epoch_of(self.base, topic))
@@ -289,6 +290,25 @@ class DoubleEngine(Engine):
         held = self.place.held.pop(token, None)
         if held is not None:
             self._fresh(channel).appendleft(held[2:])
+
+    # Marks.
+
+    async def mark(self, name: str, seconds: float, at: float) -> bool:
+        await self._reach()
+        marks, now = self.place.marks, self.place.clock()
+        is_new = marks.get(name, (now, at))[0] <= now
+        if is_new:
+            marks[name] = now, at
+        ends, latest = marks[name]
+        marks[name] = max(ends, now + seconds), max(latest, at)
+        return is_new
+
+    async def is_marked(self, names: Collection[str], since: float) -> bool:
+        await self._reach()
+        known = [self.place.marks[name] for name in names if name in self.place.marks]
+        return any(ends > self.place.clock() and at >= since for ends, at in known)
+
+    # All of it.
 
     async def forget(self) -> None:
         await self._reach()

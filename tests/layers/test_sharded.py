@@ -107,6 +107,14 @@ class Shard(Engine):
     async def release(self, channel: str, token: object) -> None:
         self._ask("release", channel)
 
+    async def mark(self, name: str, seconds: float, at: float) -> bool:
+        self._ask("mark", name)
+        return True
+
+    async def is_marked(self, names: Collection[str], since: float) -> bool:
+        self._ask("is_marked", *names)
+        return "marked" in names
+
     async def forget(self) -> None:
         self._ask("forget", "")
 
@@ -180,6 +188,8 @@ async def test_every_call_goes_to_where_its_name_lives(
         held = await engine.pull(name, 1)
         await engine.extend(name, held.token, 1)
         await engine.settle(name, held.token)
+        assert await engine.mark(name, 1, 0)
+    assert not await engine.is_marked(TOPICS, 0)
     assert (await engine.tops(dict.fromkeys(TOPICS, KEEP))).keys() == set(TOPICS)
     await engine.renew([Lease(name, "c", "m", None) for name in TOPICS], 1)
     assert {gone.group for gone in await engine.gone(TOPICS, 1)} == set(TOPICS)
@@ -189,7 +199,7 @@ async def test_every_call_goes_to_where_its_name_lives(
         asked = Counter(shard.asked)
         lived = [topic for topic in TOPICS if engine.part_of(topic) == name]
         methods = {method for method, _ in asked} - {"open", "forget"}
-        assert len(methods) == 15
+        assert len(methods) == 17
         assert asked == {(method, topic): 1 for method in methods for topic in lived} | {
             ("forget", ""): 1
         }
@@ -247,6 +257,19 @@ async def test_a_shard_that_is_away_at_first_is_opened_when_it_comes(
     assert all(shard.is_open for shard in shards.values())
     await engine.close()
     assert not any(shard.is_open for shard in shards.values())
+
+
+async def test_nobody_is_told_that_nothing_is_marked_while_a_shard_is_away(
+    engine: ShardedEngine, shards: dict[str, Shard]
+) -> None:
+    there = engine.part_of("marked")
+    away = next(name for name in shards if name != there)
+    shards[away].is_away = True
+    lives = [topic for topic in TOPICS if engine.part_of(topic) == there]
+    assert not await engine.is_marked(lives, 0)
+    with pytest.raises(LayerUnavailable):
+        await engine.is_marked(TOPICS, 0)
+    assert await engine.is_marked([*TOPICS, "marked"], 0)
 
 
 async def test_all_away_is_an_error(shards: dict[str, Shard], ear: Ear) -> None:

@@ -88,6 +88,19 @@ async def test_a_topic_is_heard_of_on_its_own_node_alone(
     assert (await engine.publish(TOPICS[0], b"")).receivers == 0
 
 
+async def test_marks_are_found_on_whatever_node_they_are(
+    make_engine: MakeEngine, nodes: list[ValkeyServer]
+) -> None:
+    one, two = await make_engine(url_of(nodes)), await make_engine(url_of(nodes))
+    for topic in TOPICS[1:]:
+        assert await one.mark(topic, 30, 5.0)
+        assert not await two.mark(topic, 30, 5.0)
+        assert await two.is_marked([TOPICS[0], topic], 5.0)
+    assert await two.is_marked(TOPICS, 5.0)
+    assert not await two.is_marked(TOPICS, 6.0)
+    assert not await two.is_marked(TOPICS[:1], 5.0)
+
+
 async def test_presence_and_workers_channels(
     make_engine: MakeEngine, nodes: list[ValkeyServer]
 ) -> None:
