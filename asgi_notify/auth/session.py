@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from ..exceptions import Forbidden
 from ..types import Scope
-from .identity import Identity
+from .identity import Identity, identity_of
 
 __all__ = ["AuthSession", "Verify", "session_of"]
 
@@ -21,14 +21,30 @@ class AuthSession:
     Args:
         verify: asked about each credential.
         identity: who showed one when the connection began; None if nobody has yet.
+        must_authenticate: whether the connection was let in only so that its client shows a
+            credential in its first frame. Where `is_watched` is not set before the first event
+            is received, `Authentication` refuses it.
 
     Attributes:
         identity: who is there now.
+        must_authenticate: as above.
+        is_watched: set by an application that itself ends the connection at `expires_at`, before
+            it receives the first event. `Authentication` ends those of any other application.
     """
 
-    def __init__(self, verify: Verify, identity: Identity | None = None) -> None:
+    def __init__(
+        self, verify: Verify, identity: Identity | None = None, *, must_authenticate: bool = False
+    ) -> None:
         self.identity = identity
+        self.must_authenticate = must_authenticate
+        self.is_watched = False
         self._verify = verify
+        self._followers: list[Callable[[], object]] = []
+
+    @property
+    def expires_at(self) -> float | None:
+        """From when on nobody is there any more, in seconds since 1970; None for never."""
+        return None if self.identity is None else self.identity.expires_at
 
     async def authenticate(self, credential: str) -> Identity:
         """Take a credential for the first time, or a fresh one of the same user.
@@ -41,11 +57,21 @@ class AuthSession:
         if self.identity is not None and self.identity.id != identity.id:
             raise Forbidden("this is another user's credential; open a connection for that user")
         self.identity = identity
+        for follower in self._followers:
+            follower()
         return identity
 
+    def follow(self, follower: Callable[[], object]) -> None:
+        """Have a function called, in the event loop, whenever a credential was taken."""
+        self._followers.append(follower)
+
     def put_in(self, scope: Scope) -> Scope:
-        """A scope in which consumers find this session and its user."""
-        return {**scope, "user": self.identity, _KEY: self}
+        """A scope in which consumers find this session and its user.
+
+        A framework's own user object is left where it is, if it is the one who is there.
+        """
+        user = scope.get("user") if identity_of(scope) == self.identity else self.identity
+        return {**scope, "user": user, _KEY: self}
 
 
 def session_of(scope: Scope) -> AuthSession | None:

@@ -47,3 +47,27 @@ def test_it_stands_in_the_scope() -> None:
     assert session_of(inner) is session
     assert inner["user"] is ann
     assert scope == {"type": "websocket"}
+
+
+async def test_who_follows_is_told_of_each_credential_that_was_taken() -> None:
+    session = AuthSession(verify)
+    told: list[float | None] = []
+    session.follow(lambda: told.append(session.expires_at))
+    assert session.expires_at is None
+    await session.authenticate("ann 10")
+    with pytest.raises(Unauthorized):
+        await session.authenticate("nonsense")
+    await session.authenticate("ann 20")
+    assert told == [10.0, 20.0]
+
+
+class Person:
+    id, is_authenticated = "ann", True
+
+
+def test_a_frameworks_user_stays_who_is_there() -> None:
+    person = Person()
+    scope = {"type": "http", "user": person}
+    assert AuthSession(verify, Identity("ann")).put_in(scope)["user"] is person
+    known = Identity("ann", expires_at=10.0)
+    assert AuthSession(verify, known).put_in(scope)["user"] is known
