@@ -75,6 +75,7 @@ from .layers import (
 )
 from .middleware import (
     AllowedHostsOriginValidator,
+    Authentication,
     HostValidator,
     Observed,
     OriginValidator,
@@ -111,6 +112,7 @@ __all__ = [
     "AsyncJsonWebsocketConsumer",
     "AsyncSseConsumer",
     "AsyncWebsocketConsumer",
+    "Authentication",
     "BaseChannelLayer",
     "ChannelFull",
     "ChannelLayerManager",

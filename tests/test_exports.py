@@ -24,7 +24,7 @@ MODULES = sorted(
 DOORS = ["consumers", "exceptions", "layers", "middleware", "routing", "settings", "types",
          "with_worker", "worker"]  # fmt: skip
 # These are asked for by their own name, such as asgi_notify.client:
-OWN_NAMES = ["app", "asgi", "client", "demo", "events", "layers.engine", "layers.shared",
+OWN_NAMES = ["app", "asgi", "auth", "client", "demo", "events", "layers.engine", "layers.shared",
              "layers.valkey_layer", "lifespan", "positions", "protocol", "sse",
              "testing", "users"]  # fmt: skip
 

@@ -48,7 +48,10 @@ FLOORS: Mapping[str, float] = {
     "django_support": 1,
     "codec": 1.1,
     "auth.identity": 1,
+    "auth.credentials": 1.1,
+    "auth.signed": 1.2,
     "auth.session": 2,
+    "auth.verifying": 2.1,
     "auth": 3,
     "consumers.protocol": 1,
     "consumers.state": 1.1,
@@ -155,6 +158,7 @@ FLOORS: Mapping[str, float] = {
     "consumers.sse": 4.3,
     "consumers.websocket": 4.2,
     "middleware.*": 4,
+    "middleware.authentication": 4.05,
     "middleware.observed": 4.08,
     "middleware": 4.1,
     # product

@@ -1,11 +1,13 @@
 """What stands between a server and an application: each wraps an app and is one itself."""
 
+from .authentication import Authentication
 from .host import HostValidator
 from .observed import Observed
 from .origin import AllowedHostsOriginValidator, OriginValidator, SameOriginValidator
 
 __all__ = [
     "AllowedHostsOriginValidator",
+    "Authentication",
     "HostValidator",
     "Observed",
     "OriginValidator",
