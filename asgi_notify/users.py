@@ -1,23 +1,48 @@
 """What is done with a user as a whole, on whatever connections it has."""
 
+import re
+from hashlib import sha256
+
+from .exceptions import InvalidName
 from .layers.base import BaseChannelLayer
 from .layers.entries import CLOSE
 from .layers.presence import Info
 from .layers.results import Sent
-from .names import require_group_name
+from .names import MAX_NAME_LENGTH, require_group_name
 
 __all__ = ["connections_of", "disconnect_user", "user_group"]
 
 REASON = "the server has ended this connection"
 
 
+_PLAIN = re.compile(r"(?!\.\.)[a-zA-Z0-9\-_.]+")
+_SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
 def user_group(user_id: object) -> str:
     """The group that all connections of a user are in: ``user_42`` for 42.
 
+    The ids of identity providers have characters that names of groups lack: those are spelled
+    as their bytes, such as ``user_..auth0.7C42`` for ``auth0|42``, and an id that is too long
+    then as its SHA-256. No two ids have the same group.
+
     Raises:
-        InvalidName: no group can be called that.
+        InvalidName: it is empty.
     """
-    return require_group_name(f"user_{user_id}")
+    user = str(user_id)
+    if not user:
+        raise InvalidName("an empty id names no user")
+    group = f"user_{user}"
+    if len(group) <= MAX_NAME_LENGTH and _PLAIN.fullmatch(user):
+        return group
+    # Two periods are how an id that is written as it is cannot begin. Behind them stands a
+    # spelling, which has another period, or a digest, which has none.
+    data = user.encode(errors="surrogatepass")
+    spelled = "".join(chr(byte) if byte in _SAFE else f".{byte:02X}" for byte in data)
+    group = f"user_..{spelled}"
+    if len(group) <= MAX_NAME_LENGTH:
+        return group
+    return require_group_name(f"user_..-{sha256(data).hexdigest()}")
 
 
 async def connections_of(layer: BaseChannelLayer, user_id: object) -> dict[str, Info]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asgi_notify import (
     AsyncSseConsumer,
@@ -22,6 +24,7 @@ from asgi_notify import (
     path,
 )
 from asgi_notify.layers import History
+from asgi_notify.names import require_group_name
 from asgi_notify.testing import HttpCommunicator
 from asgi_notify.users import connections_of, disconnect_user, user_group
 from tests.consumers.harness import connected
@@ -50,9 +53,40 @@ async def of_user(layer: InMemoryChannelLayer, user: object, **more: Any) -> str
 
 def test_a_users_group_is_named_after_it() -> None:
     assert user_group(42) == "user_42"
-    assert user_group("ada") == "user_ada"
-    with pytest.raises(InvalidName):
-        user_group("a b")
+    assert user_group("ada.lovelace-1_2") == "user_ada.lovelace-1_2"
+    with pytest.raises(InvalidName, match="empty"):
+        user_group("")
+
+
+@pytest.mark.parametrize(
+    ("user", "group"),
+    [
+        ("auth0|42", "user_..auth0.7C42"),
+        ("ann@example.com", "user_..ann.40example.2Ecom"),
+        ("Ädä", "user_...C3.84d.C3.A4"),
+        ("a b", "user_..a.20b"),
+        ("..auth0.7C42", "user_...2E.2Eauth0.2E7C42"),
+    ],
+)
+def test_an_id_of_any_characters_has_a_group(user: str, group: str) -> None:
+    assert user_group(user) == group
+    assert require_group_name(group) == group
+
+
+def test_a_long_id_has_a_group_too() -> None:
+    long = "https://login.example/" + 90 * "x"
+    assert require_group_name(user_group(long)).startswith("user_..-")
+    assert user_group(long) != user_group(long + "x")
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_no_two_users_share_a_group(one: str, other: str) -> None:
+    groups = {user_group(user) for user in (one, other)}
+    # An id may look like what another one's group is called.
+    groups |= {user_group(group.removeprefix("user_")) for group in tuple(groups)}
+    users = {one, other}
+    users |= {user_group(user).removeprefix("user_") for user in (one, other)}
+    assert len(groups) == len(users)
 
 
 async def test_the_connections_of_a_user_are_listed(layer: InMemoryChannelLayer) -> None:

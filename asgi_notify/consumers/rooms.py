@@ -8,7 +8,6 @@ from ..exceptions import ConfigurationError, InvalidName, NoRouteFound
 from ..names import require_group_name
 from ..positions import Position
 from ..types import Scope
-from ..users import user_group
 from .base import Consumer
 
 __all__ = ["captured_by_path", "named_group", "room_group", "since_of"]
@@ -21,7 +20,7 @@ def room_group(room_name: object) -> str:
         NoRouteFound: no group can be called that.
     """
     try:
-        return user_group(room_name)
+        return require_group_name(f"user_{room_name}")
     except InvalidName as error:
         raise NoRouteFound(f"there is no room of that name: {error}") from error
 
