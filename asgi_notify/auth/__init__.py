@@ -1,8 +1,23 @@
 """Who may connect, hear and say: identities, the credentials that show them, and rules."""
 
 from .identity import Identity, identity_of
+from .rules import Action, Rule, anybody, groups_in_claim, own_group, public, rule
 from .session import AuthSession, session_of
 from .signed import SignedTokens
 from .verifying import Verifier
 
-__all__ = ["AuthSession", "Identity", "SignedTokens", "Verifier", "identity_of", "session_of"]
+__all__ = [
+    "Action",
+    "AuthSession",
+    "Identity",
+    "Rule",
+    "SignedTokens",
+    "Verifier",
+    "anybody",
+    "groups_in_claim",
+    "identity_of",
+    "own_group",
+    "public",
+    "rule",
+    "session_of",
+]
