@@ -218,6 +218,9 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
     def tells_gaps(self) -> bool:
         return _offers_protocol(self.scope)
 
+    def may_subscribe(self) -> bool:
+        return _offers_protocol(self.scope)
+
     def wrap_receive(self, receive: Receive) -> Receive:
         receive = super().wrap_receive(receive)
         if not _offers_protocol(self.scope):

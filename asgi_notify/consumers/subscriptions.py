@@ -11,13 +11,17 @@ from json import JSONEncoder
 from random import uniform
 from typing import Any, ClassVar
 
+from ..auth.identity import Identity, identity_of
+from ..auth.rules import Action, Rule
+from ..auth.session import session_of
 from ..codec import FrozenMessage, plain
-from ..exceptions import ConfigurationError, Forbidden, InvalidMessage, LayerClosed
+from ..exceptions import ConfigurationError, Forbidden, InvalidMessage, LayerClosed, Unauthorized
 from ..layers.results import Joined
 from ..positions import Position
 from ..protocol import frames
 from ..spelling import LastSpelled, SpelledOnce
 from ..types import Message
+from ..users import user_group
 from .base import AsyncConsumer
 from .handlers import awaitable, require_yes
 from .passing import is_ours
@@ -92,6 +96,12 @@ class Notifications(AsyncConsumer):
     at a path without one, the client names a group in ``?group=``, or subscribes
     over its WebSocket.
 
+    Who may watch what is said by a `Rule`, as in ``OwnSocket.as_asgi(rule=own_group)``,
+    or decided in `authorize`.
+
+    Args:
+        rule: what each user may do with a group; None leaves that to `authorize`.
+
     Attributes:
         room_name: what the path captured under that name, or None.
         room_group_name: the group that `join` joins; empty where there is none.
@@ -103,18 +113,24 @@ class Notifications(AsyncConsumer):
             spread their reconnects.
     """
 
-    helpers: ClassVar[frozenset[str]] = frozenset({"authorize", "join", "render"})
+    helpers: ClassVar[frozenset[str]] = frozenset({"authorize", "join", "may_subscribe", "render"})
 
     room_name: object = None
     room_group_name: str = ""
     speaks_protocol: bool = False
     retry_spread: float = 5.0
     presence_info: Mapping[str, Any] | None = None  # a kilobyte for each connection
+    rule: Rule | None = None
 
     _has_own_text: ClassVar[bool] = False  # render() is overridden
     _only_passes_on: ClassVar[bool] = False  # no overridden method has to see each notification
     _since: Position | None = None  # up to where the client has seen notifications, as it says
     _joined: Joined | None = None  # the answer when the group of the path was joined
+
+    def __init__(self, *args: Any, rule: Rule | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if rule is not None:
+            self.rule = rule
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -124,8 +140,8 @@ class Notifications(AsyncConsumer):
     async def authorize(self, group: str) -> bool | None:
         """Decide whether the client may watch a group; called for every group that it asks for.
 
-        The default allows the group of the path's room. At a path without a room it allows
-        every group ``user_<number>``.
+        The default asks the `rule`. Where there is none, it allows the group of the path's
+        room, and at a path without a room every group ``user_<number>``.
 
         Returns:
             None or True to let the client watch. Anything else refuses it, as `Forbidden` does.
@@ -134,6 +150,9 @@ class Notifications(AsyncConsumer):
             Forbidden: the client may not watch the group, and is told why. `Unauthorized` and
                 `NoRouteFound` do the same with another status.
         """
+        if self.rule is not None:
+            await self._require("watch", group)
+            return True
         if self.room_name is not None:
             is_right = group == self.room_group_name
             way_out = f"only {self.room_group_name} can"
@@ -165,7 +184,31 @@ class Notifications(AsyncConsumer):
         answer = await awaitable(self, "authorize", self.authorize(group))
         require_yes(self, "authorize", answer)
 
+    @property
+    def identity(self) -> Identity | None:
+        """Who is on this connection, as far as anybody in front of this consumer knows."""
+        session = session_of(self.scope)
+        return identity_of(self.scope) if session is None else session.identity
+
+    async def _require(self, action: Action, group: str) -> None:
+        """Ask the rule, where there is one.
+
+        Raises:
+            Forbidden: the user may not do that.
+            Unauthorized: whoever is there has not said who it is, and may not do that.
+        """
+        if self.rule is None:
+            return
+        identity = self.identity
+        if await self.rule.allows(identity, action, group) is not True:
+            refused = f"to {action} {group} is not allowed"
+            if action == "history":
+                refused = f"what {group} was sent before is not shown: leave 'since' out"
+            raise Unauthorized(f"log in: {refused}") if identity is None else Forbidden(refused)
+
     async def _add(self, group: str, since: Position | None) -> Joined:
+        if since is not None:
+            await self._require("history", group)
         return await self.channel_layer.group_add(
             group, self.channel_name, since=since, info=self.presence_info
         )
@@ -227,16 +270,26 @@ class Notifications(AsyncConsumer):
             self.room_name = captured["room_name"]
             self.room_group_name = room_group(self.room_name)
         else:
-            self.room_group_name = named_group(self.scope) or ""
+            self.room_group_name = named_group(self.scope) or self._own_group()
             self._require_own_check(captured)
         if self.room_group_name:
             require_yes(self, "join", await awaitable(self, "join", self.join()))
+
+    def _own_group(self) -> str:
+        """The group of a path that names none: the user's own, for a client that cannot choose."""
+        identity = None if self.may_subscribe() else self.identity
+        return "" if identity is None else user_group(identity.id)
+
+    def may_subscribe(self) -> bool:
+        """Whether the client can say in frames which groups it watches."""
+        return False
 
     def _require_own_check(self, captured: Mapping[str, object]) -> None:
         # A path that captures something under another name was meant to name a room. Without
         # this check it would count as a path without a room, at which every user can be watched.
         args = self.scope["url_route"]["args"]
         is_decided = type(self).authorize is not Notifications.authorize
+        is_decided = is_decided or self.rule is not None
         if is_decided or type(self).join is not Notifications.join or not (captured or args):
             return
         names = ", ".join(captured) or "a part without a name"

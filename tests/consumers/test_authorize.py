@@ -55,7 +55,7 @@ async def subscribe(hooks: Any) -> int:
         if event["type"] == "websocket.close":
             return 403 if event["code"] == 1000 else 500
         frame = json.loads(event["text"])
-        statuses = {"subscribed": 200, "forbidden": 403, "failed": 500}
+        statuses = {"subscribed": 200, "unauthorized": 401, "forbidden": 403, "failed": 500}
         return statuses[frame.get("code", frame["type"])]
 
 
