@@ -37,16 +37,18 @@ SMALLEST = 256  # bytes that an entry takes there beside its frame
 class Turn:
     """What one event loop has to write before it goes on to its next turn.
 
-    It also holds the frames that were encoded in this turn, by their text. They are dropped at
-    its end, so nothing of what was sent stays in memory.
+    It also holds the frames that were encoded in this turn, by their text, and the chunks of HTTP
+    answers, by what they carry. They are dropped at its end, so nothing of what was sent stays in
+    memory.
     """
 
-    __slots__ = ("__weakref__", "_context", "_due", "_frames", "_held")
+    __slots__ = ("__weakref__", "_chunks", "_context", "_due", "_frames", "_held")
 
     def __init__(self) -> None:
         self._due: deque[Gathered] = deque()
-        self._frames: dict[str | bytes, bytes] = {}
-        self._held = 0  # bytes that the frames take, about
+        self._frames: dict[str, bytes] = {}
+        self._chunks: dict[bytes, bytes] = {}
+        self._held = 0  # bytes that both take, about
         self._context = Context()  # for callbacks; an empty one, so that no sender's is kept
 
     def frame(self, text: str) -> bytes:
@@ -58,6 +60,21 @@ class Turn:
         frame = self._frames.get(text)
         return self._spell(text) if frame is None else frame
 
+    def chunk(self, part: bytes) -> bytes:
+        """The chunk that carries a part of an HTTP answer, shared like a frame.
+
+        Args:
+            part: not empty, which would be the end of the answer.
+
+        Source: RFC 9112 7.1.
+        """
+        chunk = self._chunks.get(part)
+        if chunk is None:
+            chunk = b"%x\r\n%b\r\n" % (len(part), part)
+            self._make_room(chunk)
+            self._chunks[part] = chunk
+        return chunk
+
     def add(self, gathered: "Gathered") -> None:
         """Flush a transport when the turn ends. It must not be added again before that."""
         if not self._due:
@@ -66,12 +83,19 @@ class Turn:
 
     def _spell(self, text: str) -> bytes:
         frame = frame_of(0x81, text.encode())
-        if self._held > SHARED:
-            self._frames.clear()
-            self._held = 0
-        self._held += len(frame) + SMALLEST
+        self._make_room(frame)
         self._frames[text] = frame
         return frame
+
+    def _make_room(self, data: bytes) -> None:
+        if self._held > SHARED:
+            self._forget()
+        self._held += len(data) + SMALLEST
+
+    def _forget(self) -> None:
+        self._frames.clear()
+        self._chunks.clear()
+        self._held = 0
 
     def _flush(self) -> None:
         due = self._due
@@ -86,8 +110,7 @@ class Turn:
             if due:
                 last.loop.call_soon(self._flush, context=self._context)
             else:
-                self._frames.clear()
-                self._held = 0
+                self._forget()
 
 
 class Gathered(Bounded):

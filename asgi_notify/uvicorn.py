@@ -17,9 +17,10 @@ leaves what it was sent unread,        5 seconds without progress, then the rest
 while its connection closes            thrown away
 =====================================  ==============================================
 
-Besides, what a WebSocket is sent in one turn of the event loop is written at once, see
-`asgi_notify.gathering`, and applications are offered ``asgi_notify.direct`` in their scope:
-docs/direct.md. ``ASGI_NOTIFY_GATHERING=0`` turns both off.
+Besides, what a client is sent in one turn of the event loop is written at once, see
+`asgi_notify.gathering` for WebSockets and `asgi_notify.streaming` for HTTP. And applications are
+offered ``asgi_notify.direct`` in their scope: docs/direct.md. ``ASGI_NOTIFY_GATHERING=0`` turns
+both off.
 
 This is the only module that knows how uvicorn works inside. Where the installed one
 lacks what stands here, a warning is logged, and uvicorn's own class serves instead.
@@ -27,6 +28,7 @@ lacks what stands here, a warning is logged, and uvicorn's own class serves inst
 
 import asyncio
 import logging
+import sys
 from asyncio import BaseTransport, Transport
 from collections.abc import Collection, Coroutine
 from dis import get_instructions
@@ -36,7 +38,9 @@ from websockets.frames import Frame
 
 from .asgi import DIRECT
 from .bounded import Bounded
-from .gathering import Gathered, Gathering, turn_of
+from .gathering import Gathering, turn_of
+from .streaming import Answer, Streaming
+from .types import ASGIApp, Receive, Scope, Send
 
 # The second choice is what uvicorn takes itself; `_checked` sees that it is another class.
 try:
@@ -63,7 +67,8 @@ class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol for HTTP on httptools, with a bound on heads and on waiting requests.
 
     What is sent in one turn of the loop is written at once: the head and the body of an
-    answer, or several events of a stream.
+    answer, or several events of a stream. A part of an answer is encoded once for all clients
+    that are sent the same one in a turn.
 
     A head is what comes before the body of a request; what comes between its pieces
     and behind it counts alike. Over 64 KiB it is answered with 400.
@@ -75,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         bounded = (
             Bounded(transport, self.loop, self._parse)
             if turn is None
-            else Gathered(transport, self.loop, self._parse, turn)
+            else Streaming(transport, self.loop, self._parse, turn)
         )
         super().connection_made(cast(Transport, bounded))
 
@@ -88,6 +93,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if isinstance(self.transport, Streaming):
+            self.transport.taken = None
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if isinstance(self.transport, Streaming):
+            self.transport.look()
 
     def on_message_begin(self) -> None:
         """Begin with the next request."""
@@ -105,6 +120,13 @@ class HttpProtocol(HttpToolsProtocol):
         if self.pipeline:  # uvicorn reads on after each answer, however many requests wait
             self.flow.pause_reading()
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        # HTTP/1.0 knows no chunks, and the answer to HEAD has no body.
+        is_chunked = cycle.scope["http_version"] == "1.1" and cycle.scope["method"] != "HEAD"
+        if isinstance(self.transport, Streaming) and is_chunked:
+            app = _offering(app, cycle, self.transport)
+        super()._start_asgi_task(cycle, app)
+
     def _parse(self, portion: bytes) -> None:
         self._head += len(portion)
         super().data_received(portion)
@@ -117,6 +139,32 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("Request head too large.")
         else:  # the answer to an earlier one may be under way
             self.transport.close()
+
+
+def _offering(app: ASGIApp, cycle: Any, transport: Streaming) -> ASGIApp:
+    """An application that is offered to have the parts of its answer taken at once."""
+
+    def is_open() -> bool:
+        return (
+            cycle.response_started
+            and not cycle.response_complete
+            and cycle.chunked_encoding is True  # else the application has given a length
+            and not cycle.flow.write_paused
+            and not transport.is_closing()
+        )
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = transport.answer = Answer(transport, send, is_open)
+        offer: dict[str, object] = {"send": answer.send, "send_body": answer.send_body}
+        scope["extensions"] = {**scope.get("extensions", {}), DIRECT: offer}
+        try:
+            await app(scope, receive, answer.send)
+        finally:
+            offer.clear()  # or the scope would keep itself, which the cycle has
+            if transport.answer is answer:
+                transport.answer = transport.taken = None
+
+    return run
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -229,12 +277,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 def _checked(ours: Any, needs: Collection[str]) -> Any:
     """Our class, or uvicorn's where that has not all that ours builds on.
 
-    Looked for are its methods, and what it sets as a connection begins.
+    Looked for are its methods, and what it sets as a connection or a request begins.
     """
     theirs: type[asyncio.Protocol] = ours.__base__
     idle = asyncio.Protocol  # it has methods, too, which do nothing
     has = {name for name in dir(theirs) if getattr(theirs, name) is not getattr(idle, name, None)}
-    for method in theirs.__init__, getattr(theirs, "handle_connect", theirs.__init__):
+    request = getattr(sys.modules[theirs.__module__], "RequestResponseCycle", theirs)
+    begins = getattr(theirs, "handle_connect", theirs.__init__)
+    for method in theirs.__init__, begins, request.__init__:
         has |= {step.argval for step in get_instructions(method) if step.opname == "STORE_ATTR"}
     if lacks := sorted(set(needs) - has):
         logger.warning(
@@ -249,8 +299,9 @@ _BOTH = {
     "connection_lost", "connection_made", "data_received", "eof_received", "loop", "transport",
 }  # fmt: skip
 _HTTP = _BOTH | {
-    "cycle", "flow", "logger", "on_body", "on_message_begin", "on_response_complete", "parser",
-    "pipeline", "send_400_response",
+    "_start_asgi_task", "chunked_encoding", "cycle", "flow", "logger", "on_body",
+    "on_message_begin", "on_response_complete", "parser", "pause_writing", "pipeline",
+    "response_complete", "response_started", "resume_writing", "send_400_response",
 }  # fmt: skip
 _WEBSOCKET = _BOTH | {
     "conn", "frames", "handle_cont", "handle_ping", "keepalive_timeout", "logger",
