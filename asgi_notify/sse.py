@@ -51,6 +51,11 @@ def event(
         InvalidMessage: one of these cannot be carried by an event.
         TypeError: one of these is no text, or ``retry`` is no whole number.
     """
+    # Fast path: nearly all events are one line of text, perhaps with an id.
+    if event is None and retry is None and type(data) is str and _is_line(data):
+        if id is None:
+            return _encode(f"data: {data}\n")
+        return _encode(f"id: {_without_nul(_one_line('id', id))}\ndata: {data}\n")
     fields: list[tuple[str, str]] = []
     if event is not None:
         fields.append(("event", _one_line("event", event)))
@@ -76,12 +81,16 @@ def comment(text: str = "") -> bytes:
     return _encode("".join(f": {line}\n" if line else ":\n" for line in lines))
 
 
+def _is_line(text: str) -> bool:
+    return "\n" not in text and "\r" not in text
+
+
 def _lines(name: str, text: str) -> list[str]:
     return _LINE_END.split(_require_text(name, text))
 
 
 def _one_line(name: str, text: str) -> str:
-    if _LINE_END.search(_require_text(name, text)):
+    if not _is_line(_require_text(name, text)):
         raise InvalidMessage(
             f"{name} is one line, and {text[:50]!r} has a line break: put such text into the data"
         )

@@ -468,7 +468,7 @@ class Connection:
     async def send(self, event: Event) -> None:
         """Send an event to the client; see `Consumer.send`."""
         kind = event["type"]
-        if kind != self.state.steady:
+        if kind != self.state.steady and not self.state.is_part(event):
             if self.state.is_closed:
                 return
             has_advanced = self._advance(event)
@@ -488,7 +488,7 @@ class Connection:
 
     def _advance(self, event: Event) -> bool:
         has_advanced = self.state.advance(event)
-        self.mailbox.direct = self.direct if self.state.steady == "websocket.send" else None
+        self.mailbox.direct = self.direct if self.state.is_direct else None
         if has_advanced and event["type"] == "websocket.accept":
             address = client_address(self.scope)
             logger.info("accepted %s from %s", self, address, extra=self.log_fields)

@@ -19,8 +19,9 @@ returns that it cannot.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
+from typing import Any
 
 from anyio.lowlevel import RunVar
 
@@ -28,7 +29,7 @@ from ..asgi import DIRECT
 from ..settings import Settings
 from ..types import Message, Scope, Send
 
-__all__ = ["Direct", "direct_of"]
+__all__ = ["Direct", "direct_of", "offer_of"]
 
 TURN = 4096  # messages in one turn of the loop, some 2 ms; then the loop serves others
 
@@ -64,7 +65,8 @@ class Direct:
     """Sends to one client the messages that its consumer would only pass on.
 
     Args:
-        send_text: the server's function; returns False if it cannot take the text now.
+        send_text: the server's function; returns False if it cannot take the text now. Of a
+            stream it is one for parts of a body, and what is said of texts holds for them.
         text_of: returns the text that the client gets for a message, or None if its handler
             has to run.
         turn: shared by all connections of the event loop.
@@ -74,8 +76,8 @@ class Direct:
 
     def __init__(
         self,
-        send_text: Callable[[str], bool],
-        text_of: Callable[[Message], str | None],
+        send_text: Callable[[Any], bool],
+        text_of: Callable[[Message], str | bytes | None],
         turn: _Turn,
     ) -> None:
         self._send_text = send_text
@@ -94,7 +96,9 @@ class Direct:
         return True
 
 
-def direct_of(scope: Scope, send: Send, text_of: Callable[[Message], str | None]) -> Direct | None:
+def direct_of(
+    scope: Scope, send: Send, text_of: Callable[[Message], str | bytes | None]
+) -> Direct | None:
     """The direct lane of a connection, or None if it has none.
 
     Args:
@@ -104,11 +108,18 @@ def direct_of(scope: Scope, send: Send, text_of: Callable[[Message], str | None]
             to go through it, and there is no direct lane.
         text_of: as for `Direct`.
     """
-    offer = (scope.get("extensions") or {}).get(DIRECT) or {}
-    if offer.get("send") != send:
+    offer = offer_of(scope, send)
+    turn = _turn_of_loop() if offer else None
+    if turn is None:
         return None
-    turn = _turn_of_loop()
-    return None if turn is None else Direct(offer["send_text"], text_of, turn)
+    name = "send_text" if scope["type"] == "websocket" else "send_body"
+    return Direct(offer[name], text_of, turn)
+
+
+def offer_of(scope: Scope, send: Send) -> Mapping[str, Any]:
+    """What a server offers in the extension; nothing where ``send`` is not its own."""
+    offer: Mapping[str, Any] = (scope.get("extensions") or {}).get(DIRECT) or {}
+    return offer if offer.get("send") == send else {}
 
 
 _of_loop: RunVar[_Turn | None] = RunVar("asgi_notify_direct")

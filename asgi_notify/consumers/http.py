@@ -141,6 +141,15 @@ class AsyncHttpConsumer(_Http[Awaitable[None]], AsyncConsumer):
         max_body_size: bytes of a request's body, over which it is answered 413.
     """
 
+    def send_body(self, body: bytes, *, more_body: bool = False) -> Awaitable[None]:
+        if not more_body:
+            return super().send_body(body)
+        # The way of each event of a stream, at the least cost.
+        _require_bytes(body)
+        return self._connection.send(
+            {"type": "http.response.body", "body": body, "more_body": True}
+        )
+
     async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
         """Send a whole response; ``headers`` as in `send_headers`.
 

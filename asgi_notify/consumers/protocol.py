@@ -5,7 +5,10 @@ from typing import NamedTuple
 from ..exceptions import MisuseError
 from ..types import Event
 
-__all__ = ["Protocol", "protocol_of"]
+__all__ = ["MORE_BODY", "Protocol", "protocol_of"]
+
+MORE_BODY = "http.response.body..."
+"""A part of a body that further parts follow, in the tables below."""
 
 
 class Protocol(NamedTuple):
@@ -56,15 +59,8 @@ class Protocol(NamedTuple):
         )
 
     def steady(self, state: str) -> str:
-        """The type of the event that may be sent in this state again and again, or none."""
-        return next(
-            (
-                kind
-                for kind, following in self.moves[state].items()
-                if following == state and not kind.endswith("...")
-            ),
-            "",
-        )
+        """The event that may be sent in this state again and again, or none: its name here."""
+        return next((kind for kind, to in self.moves[state].items() if to == state), "")
 
 
 CLOSED = "closed"

@@ -1,6 +1,8 @@
 """A consumer of server-sent events: an HTTP response that brings one event after the other."""
 
+import asyncio
 import logging
+from collections.abc import Callable
 from typing import ClassVar
 
 import anyio
@@ -9,6 +11,7 @@ from .. import sse
 from ..asgi import header
 from ..exceptions import DenyConnection, Forbidden, MethodNotAllowed, StopConsumer
 from ..types import Event, Message, Scope, Send
+from .direct import offer_of
 from .handlers import awaitable
 from .http import AsyncHttpConsumer
 
@@ -46,6 +49,7 @@ class AsyncSseConsumer(AsyncHttpConsumer):
     _has_begun = False  # connect was called
     _has_written = False  # an event or a comment was sent
     _sent_at = 0.0  # on the event loop's clock, in seconds
+    _time: Callable[[], float]  # which this reads
 
     async def connect(self) -> None:
         """Called with each request; joins groups, and may send what the client has missed.
@@ -123,28 +127,35 @@ class AsyncSseConsumer(AsyncHttpConsumer):
             await self.send_event(None, retry=self.retry)
 
     async def _write(self, chunk: bytes) -> None:
-        if not self._connection.is_answered:
-            await self.send_headers(headers=sse.HEADERS)
         if not self._has_written:
-            self._has_written = True
-            self._connection.state.is_endless = True
-            self.start_soon(self._keep_alive)
+            if not self._connection.is_answered:
+                await self.send_headers(headers=sse.HEADERS)
+            self._begin()
+        self._sent_at = self._time()
         await self.send_body(chunk, more_body=True)
+
+    def _begin(self) -> None:
+        """The first event is about to be sent, or the first comment."""
+        self._has_written = True
+        self._connection.state.is_endless = True
+        self.start_soon(self._keep_alive)
 
     def wrap_send(self, send: Send) -> Send:
         send = super().wrap_send(send)
+        self._time = _clock()
+        if offer_of(self.scope, send):  # then it sends each event whole
+            return send
         sending = anyio.Lock(fast_acquire=True)
 
         async def send_alone(event: Event) -> None:
             async with sending:
                 await send(event)
-            self._sent_at = anyio.current_time()
 
         return send_alone
 
     async def _keep_alive(self) -> None:
         while not self._connection.is_closed:
-            silent_for = anyio.current_time() - self._sent_at
+            silent_for = self._time() - self._sent_at
             if silent_for < self.keep_alive:
                 await anyio.sleep(self.keep_alive - silent_for)
                 continue
@@ -157,6 +168,14 @@ class AsyncSseConsumer(AsyncHttpConsumer):
                     "%s: a comment failed", connection, exc_info=error, extra=connection.log_fields
                 )
                 return
+
+
+def _clock() -> Callable[[], float]:
+    """What tells the time of the event loop, in seconds."""
+    try:
+        return asyncio.get_running_loop().time
+    except RuntimeError:  # the loop is trio's
+        return anyio.current_time
 
 
 def _last_event_id(scope: Scope) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from ..asgi import close, refusal, sentence_of
 from ..exceptions import DenyConnection, StopConsumer
 from ..types import Event, Scope
-from .protocol import CLOSED, protocol_of
+from .protocol import CLOSED, MORE_BODY, protocol_of
 
 __all__ = ["ConnectionState", "StateAhead"]
 
@@ -20,7 +20,7 @@ class ConnectionState:
     Attributes:
         protocol: the table, see `protocol_of`.
         steady: the type of the event that may be sent now again and again, without
-            asking; empty where there is none, and so always once it is closed.
+            asking, or `MORE_BODY`; empty where there is none, and so always once it is closed.
         end: the disconnect event that the consumer gets, as far as it is known.
         is_endless: whether a stream of events may end anywhere between two of them.
     """
@@ -44,6 +44,16 @@ class ConnectionState:
     def is_closed(self) -> bool:
         """Whether nothing that is sent goes anywhere any more."""
         return self._name == CLOSED
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether this is where messages are passed on: an open WebSocket, or a body under way."""
+        return self.steady in ("websocket.send", MORE_BODY)
+
+    def is_part(self, event: Event) -> bool:
+        """Whether this is a part of a body that may be sent now, and that further parts follow."""
+        is_body = event["type"] == "http.response.body" and self.steady == MORE_BODY
+        return is_body and event.get("more_body") is True
 
     def advance(self, event: Event) -> bool:
         """Go to the state after an event is sent; return whether it is another one.
