@@ -76,6 +76,7 @@ from .layers import (
 from .middleware import (
     AllowedHostsOriginValidator,
     Authentication,
+    CrossOrigin,
     HostValidator,
     Observed,
     OriginValidator,
@@ -122,6 +123,7 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "Converter",
+    "CrossOrigin",
     "Delivery",
     "DenyConnection",
     "Entry",

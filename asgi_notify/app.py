@@ -9,6 +9,7 @@ from .exceptions import MethodNotAllowed
 from .layers.base import BaseChannelLayer
 from .layers.registry import layer_from_url
 from .lifespan import serve_lifespan
+from .middleware.cors import CrossOrigin
 from .middleware.host import HostValidator
 from .middleware.origin import SameOriginValidator
 from .publishing import PublishConsumer
@@ -59,7 +60,7 @@ def make_application(
 
     Pages of other origins may neither watch nor publish, and other host names
     than this machine's are not served over its loopback interface, unless the
-    settings allow them.
+    settings allow them. What an allowed origin's pages are answered has CORS headers.
 
     Args:
         settings: those of the process's environment, unless given.
@@ -101,8 +102,10 @@ def make_application(
     )
     for wrap in reversed(list(middleware)):
         app = wrap(app)
-    own_pages = SameOriginValidator(app, settings.allowed_origins)
-    return HostValidator(own_pages, settings.allowed_hosts)
+    app = SameOriginValidator(app, settings.allowed_origins)
+    if settings.allowed_origins:
+        app = CrossOrigin(app, settings.allowed_origins)
+    return HostValidator(app, settings.allowed_hosts)
 
 
 def _opening(layer: BaseChannelLayer) -> ASGIApp:

@@ -163,6 +163,7 @@ FLOORS: Mapping[str, float] = {
     "consumers.websocket": 4.2,
     "middleware.*": 4,
     "middleware.authentication": 4.05,
+    "middleware.cors": 4.01,
     "middleware.observed": 4.08,
     "middleware": 4.1,
     # product

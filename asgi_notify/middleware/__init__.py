@@ -1,6 +1,7 @@
 """What stands between a server and an application: each wraps an app and is one itself."""
 
 from .authentication import Authentication
+from .cors import CrossOrigin
 from .host import HostValidator
 from .observed import Observed
 from .origin import AllowedHostsOriginValidator, OriginValidator, SameOriginValidator
@@ -8,6 +9,7 @@ from .origin import AllowedHostsOriginValidator, OriginValidator, SameOriginVali
 __all__ = [
     "AllowedHostsOriginValidator",
     "Authentication",
+    "CrossOrigin",
     "HostValidator",
     "Observed",
     "OriginValidator",
