@@ -56,6 +56,7 @@ from .exceptions import (
     TooLarge,
     Unauthorized,
     UnsupportedData,
+    VerifierUnavailable,
 )
 from .layers import (
     DEFAULT_CHANNEL_LAYER,
@@ -177,6 +178,7 @@ __all__ = [
     "Unauthorized",
     "Unmatched",
     "UnsupportedData",
+    "VerifierUnavailable",
     "WebsocketConsumer",
     "WithWorker",
     "Worker",

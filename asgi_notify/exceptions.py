@@ -13,6 +13,7 @@
     +-- ChannelFull                   1013         503   a mailbox at its capacity
     +-- LayerClosed                   1012         503   the layer is shut down, or was flushed
     +-- LayerUnavailable              1013         503   what the layer runs on is away
+    +-- VerifierUnavailable           1013         503   who somebody is cannot be found out now
     +-- ClientError                   4400         400   what a client did
         +-- Unauthorized              4401         401
         +-- Forbidden                 4403         403
@@ -52,6 +53,7 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "UnsupportedData",
+    "VerifierUnavailable",
 ]
 
 CLOSE_CODES = {
@@ -152,6 +154,14 @@ class LayerUnavailable(NotifyError):
     close_code = 1013
     http_status = 503
     public = "what carries the messages cannot be reached; try again in a moment"  # no address
+
+
+class VerifierUnavailable(NotifyError):
+    """What a credential is verified with cannot be reached; try again in a moment."""
+
+    close_code = 1013
+    http_status = 503
+    public = "who you are cannot be found out now; try again in a moment"  # no address
 
 
 class ClientError(NotifyError):

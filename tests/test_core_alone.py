@@ -33,6 +33,8 @@ IMPORT_ALL = """
 import importlib, pkgutil, asgi_notify
 for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify."):
     needing = (
+        "asgi_notify.auth.jwks",
+        "asgi_notify.auth.jwt",
         "asgi_notify.cli",
         "asgi_notify.__main__",
         "asgi_notify.django_channels",
@@ -116,9 +118,14 @@ def test_the_command_line_says_what_it_needs(packages: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("valkey", "valkey"), ("shared", "valkey"), ("sealing", "encryption")],
+    [
+        ("layers.valkey", "valkey"),
+        ("layers.shared", "valkey"),
+        ("layers.sealing", "encryption"),
+        ("auth.jwt", "auth"),
+    ],
 )
-def test_a_layer_says_what_it_needs(packages: Path, module: str, extra: str) -> None:
-    result = run(packages, f"import asgi_notify.layers.{module}")
+def test_a_module_says_what_it_needs(packages: Path, module: str, extra: str) -> None:
+    result = run(packages, f"import asgi_notify.{module}")
     assert result.returncode == 1
     assert result.stderr.endswith(f"pip install 'asgi-notify[{extra}]'\n")

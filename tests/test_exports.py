@@ -24,8 +24,8 @@ MODULES = sorted(
 DOORS = ["consumers", "exceptions", "layers", "middleware", "routing", "settings", "types",
          "with_worker", "worker"]  # fmt: skip
 # These are asked for by their own name, such as asgi_notify.client:
-OWN_NAMES = ["app", "asgi", "auth", "client", "demo", "events", "layers.engine", "layers.shared",
-             "layers.valkey_layer", "lifespan", "positions", "protocol", "sse",
+OWN_NAMES = ["app", "asgi", "auth", "auth.jwt", "client", "demo", "events", "layers.engine",
+             "layers.shared", "layers.valkey_layer", "lifespan", "positions", "protocol", "sse",
              "testing", "users"]  # fmt: skip
 
 PACKAGES = sorted(
