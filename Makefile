@@ -8,6 +8,7 @@
 #   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
 #   make soak ARGS="--engine redis-server"           two servers on a Redis that fails as well
 #   make hostile ARGS="--server plain pings headers" what two of the clients cost plain uvicorn
+#   make fuzz ARGS="websocket --minutes 60"          an hour of one target; `make fuzz ARGS=--help`
 #   make mutants ARGS="--sample 100 --seed 1"        a hundred mutants, always the same ones
 #   make mutants ARGS=asgi_notify/layers/hub.py:83   those of one line; a file or folder will do
 
@@ -24,7 +25,7 @@ SHARED := -n "$(JOBS)" --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types format quick slow soak hostile mutants bench screenshot clean
+.PHONY: help run test lint types format quick slow soak hostile fuzz mutants bench screenshot clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -60,6 +61,9 @@ soak: $(VENV)/.dev ## cut connections and kill servers for minutes, and see that
 hostile: $(VENV)/.dev ## let hostile clients loose on a server for minutes, and see what each costs it
 	"$(BIN)/python" -m tests.hostile $(ARGS)
 
+fuzz: $(VENV)/.fuzz ## feed whatever clients send with inputs that reach new code, for ten minutes
+	"$(BIN)/python" -m tests.fuzz $(ARGS)
+
 mutants: $(VENV)/.dev ## change one small thing in the code at a time, for hours, and see that a test fails
 	"$(BIN)/python" -m tests.mutants $(ARGS)
 
@@ -83,6 +87,10 @@ $(VENV)/.dev: pyproject.toml $(VENV)/pyvenv.cfg
 	@echo "Installing asgi_notify and all that its tests need into $(VENV) ..."
 	@"$(BIN)/python" -m pip install --quiet --editable '.[dev]'
 	@touch "$(VENV)/.server" "$@"
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@"$(BIN)/python" -m pip install --quiet --editable '.[fuzz]'
+	@touch "$@"
 
 # The peers are kept out of the environment that the tests run in.
 $(BENCH)/.bench: pyproject.toml $(BENCH)/pyvenv.cfg
