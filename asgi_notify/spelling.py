@@ -1,7 +1,7 @@
 """How a message is put into words once, for all who get the same words."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .codec import FrozenMessage
 from .types import Message
@@ -12,7 +12,10 @@ MEMORY = 4 * 1024 * 1024  # characters; thousands of usual texts
 ENTRY = 512  # characters that an entry counts for beside its text: the message is held, too
 
 
-class SpelledOnce:
+Words = TypeVar("Words", bound=str | bytes)  # bytes are text that is encoded already
+
+
+class SpelledOnce(Generic[Words]):
     """The texts of the messages that were spelled lately, so that each is spelled once.
 
     A message is known by being the same object, as it is for all members of a
@@ -26,14 +29,14 @@ class SpelledOnce:
             twice as much is kept.
     """
 
-    def __init__(self, spell: Callable[[FrozenMessage], str], memory: int = MEMORY) -> None:
+    def __init__(self, spell: Callable[[FrozenMessage], Words], memory: int = MEMORY) -> None:
         self._spell = spell
         self._memory = memory
         self._size = 0  # of the new ones
-        self._new: dict[int, tuple[FrozenMessage, str]] = {}
-        self._old: dict[int, tuple[FrozenMessage, str]] = {}
+        self._new: dict[int, tuple[FrozenMessage, Words]] = {}
+        self._old: dict[int, tuple[FrozenMessage, Words]] = {}
 
-    def __call__(self, message: FrozenMessage) -> str:
+    def __call__(self, message: FrozenMessage) -> Words:
         """The text of a message."""
         # The message is held, so nothing else can have its id meanwhile.
         known = self._new.get(id(message)) or self._old.get(id(message))
@@ -47,7 +50,7 @@ class SpelledOnce:
         return text
 
 
-class LastSpelled:
+class LastSpelled(Generic[Words]):
     """The text of one message, for a walk that asks for it at each of its members.
 
     Args:
@@ -63,20 +66,20 @@ class LastSpelled:
 
     __slots__ = ("_spell", "known")
 
-    def __init__(self, spell: Callable[[Any], str]) -> None:
+    def __init__(self, spell: Callable[[Any], Words]) -> None:
         self._spell = spell
-        self.known: tuple[Message | None, str | None] = (None, None)
+        self.known: tuple[Message | None, Words | None] = (None, None)
 
-    def find(self, message: Message) -> str | None:
+    def find(self, message: Message) -> Words | None:
         """The text of a message. Callers look at `known` first, which is faster."""
         text = self._find(message)
         self.known = message, text
         return text
 
-    def _find(self, message: Message) -> str | None:
+    def _find(self, message: Message) -> Words | None:
         try:
             text = self._spell(message)
-            if not text.isascii():
+            if isinstance(text, str) and not text.isascii():
                 text.encode()  # half of a surrogate pair is no text
         except Exception:  # which its handlers will meet in their turn
             return None

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -10,19 +11,26 @@ import anyio
 
 from .. import sse
 from ..asgi import json_response, query_value, response
+from ..codec import FrozenMessage
 from ..exceptions import ClientError, MisuseError
 from ..positions import Position
 from ..protocol import PROTOCOL, frames
-from ..types import Event, Message, Scope
+from ..spelling import LastSpelled
+from ..types import Event, Message, Scope, Send
+from .direct import Direct, direct_of
+from .passing import is_ours
 from .rooms import since_of
-from .sse import AsyncSseConsumer
-from .subscriptions import Notifications
+from .sse import SENDING, AsyncSseConsumer
+from .subscriptions import Notifications, frame_of, text_of
 
 __all__ = ["NotificationHttpConsumer"]
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}")
 
 _REFUSED = re.compile(r";\s*q=0(\.0*)?\s*(;|$)", re.IGNORECASE)
+
+_last_text = LastSpelled(lambda message: _event(text_of, message))
+_last_frame = LastSpelled(lambda message: _event(frame_of, message))
 
 _ANSWER = "poll.answer"  # this consumer's own event, behind what waits in its mailbox
 
@@ -61,6 +69,10 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
     _is_lost = False  # the client resumes from what is no position of ours
     _has_missed = False  # a message was lost to this poll; the next one gets it
     _brought: Position | None = None  # the last one that this poll brings
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._only_passes_on = cls._only_passes_on and is_ours(cls, *SENDING)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -122,6 +134,18 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
         if frame is None:
             return []
         return [{"type": "http.response.body", "body": sse.event(frame), "more_body": True}]
+
+    def _direct(self, send: Send) -> Direct | None:
+        if not self._only_passes_on:
+            return super()._direct(send)
+        return direct_of(self.scope, send, self._event_at_once)
+
+    def _event_at_once(self, message: Message) -> bytes | None:
+        if not self._only_passes_on or message["type"] != "send.notification":
+            return super()._event_at_once(message)
+        if getattr(message, "group", None) != self.room_group_name:
+            return None  # it has no id, since a browser can resume in one group only
+        return self._find(_last_frame if self.speaks_protocol else _last_text, message)
 
     # Both.
 
@@ -209,6 +233,11 @@ def _names_protocol(scope: Scope) -> bool:
     if name not in (None, PROTOCOL):
         raise ClientError(f"protocol is {PROTOCOL}, or left out for plain text")
     return name is not None
+
+
+def _event(spell: Callable[[FrozenMessage], str], message: FrozenMessage) -> bytes:
+    """The event that a stream of the message's group brings."""
+    return sse.event(spell(message), id=_id(message.position))
 
 
 def _id(position: Position | None) -> str | None:

@@ -2,22 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import anyio
 
 from .. import sse
 from ..asgi import header
 from ..exceptions import DenyConnection, Forbidden, MethodNotAllowed, StopConsumer
+from ..spelling import LastSpelled
 from ..types import Event, Message, Scope, Send
-from .direct import offer_of
+from .direct import Direct, direct_of, offer_of
 from .handlers import awaitable
 from .http import AsyncHttpConsumer
+from .passing import EventRendering, RenderEvent, add_handlers, renderings_of
 
-__all__ = ["AsyncSseConsumer"]
+__all__ = ["SENDING", "AsyncSseConsumer"]
 
 logger = logging.getLogger("asgi_notify.consumers")
+
+SENDING = ("dispatch", "send_body", "send_event")
+"""The methods that see every event of a stream, if a class overrides them."""
 
 
 class AsyncSseConsumer(AsyncHttpConsumer):
@@ -37,19 +42,31 @@ class AsyncSseConsumer(AsyncHttpConsumer):
             `math.inf` for none.
         retry: milliseconds that a browser waits before it comes back; where
             None, its own time.
+        passes_on: types of messages that are only passed on, each with the function that makes
+            the data of an event of such a message, or all of the event by `asgi_notify.sse.event`.
+            It stands for a handler that sends this event, and takes less: docs/consumers.md.
     """
 
     keep_alive: float = 15.0  # HTML, section 9.2.7 "Authoring notes": "every 15 seconds or so"
     retry: int | None = None
+    passes_on: ClassVar[Mapping[str, RenderEvent]] = {}
     helpers: ClassVar[frozenset[str]] = frozenset({"connect", "send_comment", "send_event"})
 
     last_event_id: str | None = None
+
+    _renderings: ClassVar[Mapping[str, EventRendering]] = {}
+    """The events of the types of messages that nothing of the class's own has to do with."""
 
     _reads_body = False
     _has_begun = False  # connect was called
     _has_written = False  # an event or a comment was sent
     _sent_at = 0.0  # on the event loop's clock, in seconds
-    _time: Callable[[], float]  # which this reads
+    _time: Callable[[], float] = staticmethod(anyio.current_time)  # reads that clock
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        add_handlers(cls, EventRendering)
+        cls._renderings = renderings_of(cls, EventRendering, *SENDING)
 
     async def connect(self) -> None:
         """Called with each request; joins groups, and may send what the client has missed.
@@ -137,12 +154,12 @@ class AsyncSseConsumer(AsyncHttpConsumer):
     def _begin(self) -> None:
         """The first event is about to be sent, or the first comment."""
         self._has_written = True
+        self._time = _clock()
         self._connection.state.is_endless = True
         self.start_soon(self._keep_alive)
 
     def wrap_send(self, send: Send) -> Send:
         send = super().wrap_send(send)
-        self._time = _clock()
         if offer_of(self.scope, send):  # then it sends each event whole
             return send
         sending = anyio.Lock(fast_acquire=True)
@@ -152,6 +169,21 @@ class AsyncSseConsumer(AsyncHttpConsumer):
                 await send(event)
 
         return send_alone
+
+    def _direct(self, send: Send) -> Direct | None:
+        if not self._renderings:
+            return None
+        return direct_of(self.scope, send, self._event_at_once)
+
+    def _event_at_once(self, message: Message) -> bytes | None:
+        """The event that this client gets for a message; None where its handler has to decide."""
+        rendering = self._renderings.get(message["type"])
+        return None if rendering is None else self._find(rendering.last, message)
+
+    def _find(self, last: LastSpelled[bytes], message: Message) -> bytes | None:
+        self._sent_at = self._time()  # if it is not now, it is soon
+        known, event = last.known
+        return event if known is message else last.find(message)
 
     async def _keep_alive(self) -> None:
         while not self._connection.is_closed:

@@ -27,7 +27,7 @@ from .handlers import awaitable, require_yes
 from .passing import is_ours
 from .rooms import captured_by_path, named_group, room_group
 
-__all__ = ["Notifications", "as_text", "last_frame", "last_text"]
+__all__ = ["Notifications", "as_text", "frame_of", "last_frame", "last_text", "text_of"]
 
 logger = logging.getLogger("asgi_notify.notifications")
 
@@ -58,13 +58,13 @@ def as_text(data: object) -> str:
 
 # Shared by all connections of the process: all members of a group get the same message object,
 # and its frame is made once.
-_frames = SpelledOnce(
+frame_of = SpelledOnce(
     lambda message: frames.notification(message.group, message.position, message["data"])
 )
 _texts = SpelledOnce(lambda message: as_text(message["data"]))
 
 
-def _text_of(message: Message) -> str:
+def text_of(message: Message) -> str:
     """What a client without the protocol gets, unless `Notifications.render` is overridden."""
     data = message["data"]
     # It is not worth remembering where the data is the text already, or where the message was
@@ -74,8 +74,8 @@ def _text_of(message: Message) -> str:
     return _texts(message)
 
 
-last_frame = LastSpelled(_frames)
-last_text = LastSpelled(_text_of)
+last_frame = LastSpelled(frame_of)
+last_text = LastSpelled(text_of)
 
 
 class Notifications(AsyncConsumer):
@@ -248,7 +248,7 @@ class Notifications(AsyncConsumer):
         return {**self._connection.log_fields, "group": getattr(event, "group", None)}
 
     def _text(self, event: Message) -> str:
-        return self.render(event["data"]) if self._has_own_text else _text_of(event)
+        return self.render(event["data"]) if self._has_own_text else text_of(event)
 
     def _frame(self, event: Message) -> str:
         if not isinstance(event, FrozenMessage) or event.group is None:
@@ -257,7 +257,7 @@ class Notifications(AsyncConsumer):
             return frames.notification(self.room_group_name or None, None, text)
         if self._has_own_text:  # the text may differ from client to client, so it is not shared
             return frames.notification(event.group, event.position, self.render(event["data"]))
-        return _frames(event)
+        return frame_of(event)
 
     async def group_gap(self, event: Message, /) -> None:
         """Handle a report that messages of a group were lost: tell the client, if possible."""

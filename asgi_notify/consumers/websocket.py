@@ -50,8 +50,8 @@ class _Websocket(Consumer[Done], Generic[Done]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        add_handlers(cls)
-        cls._renderings = renderings_of(cls)
+        add_handlers(cls, Rendering)
+        cls._renderings = renderings_of(cls, Rendering, "dispatch", "send")
 
     def _direct(self, send: Send) -> Direct | None:
         if not self._renderings:
