@@ -11,6 +11,7 @@ from .layers.registry import layer_from_url
 from .lifespan import serve_lifespan
 from .middleware.cors import CrossOrigin
 from .middleware.host import HostValidator
+from .middleware.limits import Limited
 from .middleware.origin import SameOriginValidator
 from .publishing import PublishConsumer
 from .routing import ProtocolTypeRouter, URLRouter, include, path
@@ -61,6 +62,7 @@ def make_application(
     Pages of other origins may neither watch nor publish, and other host names
     than this machine's are not served over its loopback interface, unless the
     settings allow them. What an allowed origin's pages are answered has CORS headers.
+    How much a client may do is limited: docs/limits.md.
 
     Args:
         settings: those of the process's environment, unless given.
@@ -72,7 +74,7 @@ def make_application(
         publisher: the consumer of what is published.
         middleware: each is called with an application and returns one, such as
             ``lambda app: Observed(app, [Metrics()])``. The first stands outermost, and
-            all stand behind the checks of host and origin.
+            all stand behind the limits and the checks of host and origin.
     """
     settings = settings or Settings.of_process()
     layer = layer_from_url(layer) if isinstance(layer, str) else layer
@@ -105,7 +107,7 @@ def make_application(
     app = SameOriginValidator(app, settings.allowed_origins)
     if settings.allowed_origins:
         app = CrossOrigin(app, settings.allowed_origins)
-    return HostValidator(app, settings.allowed_hosts)
+    return Limited(HostValidator(app, settings.allowed_hosts), settings.limits)
 
 
 def _opening(layer: BaseChannelLayer) -> ASGIApp:

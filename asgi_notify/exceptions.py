@@ -14,6 +14,7 @@
     +-- LayerClosed                   1012         503   the layer is shut down, or was flushed
     +-- LayerUnavailable              1013         503   what the layer runs on is away
     +-- VerifierUnavailable           1013         503   who somebody is cannot be found out now
+    +-- Overloaded                    1013         503   the server has all that it takes
     +-- ClientError                   4400         400   what a client did
         +-- Unauthorized              4401         401
         +-- Forbidden                 4403         403
@@ -22,12 +23,14 @@
         +-- ClientTimeout             4408         408
         +-- TooLarge                  1009         413
         +-- UnsupportedData           1003         415
+        +-- TooManyRequests           4429         429
 
 ``StopConsumer``, ``AcceptConnection`` and ``DenyConnection`` are no errors: a
 handler raises them to say how the connection goes on.
 """
 
 from collections.abc import Iterable
+from math import ceil
 
 __all__ = [
     "CLOSE_CODES",
@@ -48,9 +51,11 @@ __all__ = [
     "MisuseError",
     "NoRouteFound",
     "NotifyError",
+    "Overloaded",
     "RouteError",
     "StopConsumer",
     "TooLarge",
+    "TooManyRequests",
     "Unauthorized",
     "UnsupportedData",
     "VerifierUnavailable",
@@ -72,6 +77,7 @@ CLOSE_CODES = {
     4404: "nothing is served at this path",
     4405: "this method is not served at this path",
     4408: "the client did not answer a ping in time, or read nothing for too long",
+    4429: "the client did too much in too short a time; come back in a moment",
 }
 """Every WebSocket close code this package sends or reports, with its meaning.
 
@@ -164,6 +170,21 @@ class VerifierUnavailable(NotifyError):
     public = "who you are cannot be found out now; try again in a moment"  # no address
 
 
+class Overloaded(NotifyError):
+    """The server has as much to do as it takes, from whomever it may be.
+
+    Args:
+        sentence: what there is too much of.
+        retry_after: seconds after which one may ask again.
+    """
+
+    close_code = 1013
+    http_status = 503
+
+    def __init__(self, sentence: str, retry_after: float = 1.0) -> None:
+        super().__init__(sentence, headers=_retry_after(retry_after))
+
+
 class ClientError(NotifyError):
     """The client asked for something that it cannot have."""
 
@@ -224,6 +245,26 @@ class UnsupportedData(ClientError):
 
     close_code = 1003
     http_status = 415
+
+
+class TooManyRequests(ClientError):
+    """The client does too much, or too fast.
+
+    Args:
+        sentence: of what.
+        retry_after: seconds after which it may ask again.
+    """
+
+    close_code = 4429
+    http_status = 429
+
+    def __init__(self, sentence: str, retry_after: float = 1.0) -> None:
+        super().__init__(sentence, headers=_retry_after(retry_after))
+
+
+def _retry_after(seconds: float) -> list[tuple[bytes, bytes]]:
+    # RFC 9110 10.2.3: whole seconds.
+    return [(b"retry-after", str(max(1, ceil(seconds))).encode())]
 
 
 class StopConsumer(Exception):

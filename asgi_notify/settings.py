@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .exceptions import ConfigurationError
+from .limits.bounds import Limits
 
 __all__ = ["Settings"]
 
@@ -37,6 +38,8 @@ class Settings:
         gc_tuning: whether ``asgi-notify serve`` has the garbage collector look less often
             (``ASGI_NOTIFY_GC_TUNING``, 1 or 0).
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
+        limits: how much clients may do to the default application
+            (``ASGI_NOTIFY_LIMIT_CONNECTIONS`` and so on: docs/limits.md).
     """
 
     layer: str = "memory://?history=user_*"  # what a browser's reconnect may miss
@@ -50,13 +53,15 @@ class Settings:
     gathering: bool = True
     direct: bool = True
     gc_tuning: bool = True
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the variables named above; an empty one counts as not set.
 
         Raises:
-            ConfigurationError: a number is none, or is below 1; a switch is neither 1 nor 0.
+            ConfigurationError: a number is none, or is below 1; a switch is neither 1 nor 0;
+                a variable is named like that of a limit, and is none's.
         """
         return cls(
             layer=environ.get("ASGI_NOTIFY_LAYER") or cls.layer,
@@ -70,6 +75,7 @@ class Settings:
             sync_lane=_switch(environ, "ASGI_NOTIFY_SYNC_LANE", cls.sync_lane),
             direct=_switch(environ, "ASGI_NOTIFY_DIRECT", cls.direct),
             gc_tuning=_switch(environ, "ASGI_NOTIFY_GC_TUNING", cls.gc_tuning),
+            limits=Limits.from_environ(environ),
         )
 
     @classmethod

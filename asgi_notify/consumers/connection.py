@@ -196,6 +196,11 @@ class Connection:
         return self.state.is_answered
 
     @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that a WebSocket was accepted with, if any."""
+        return self.state.subprotocol
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing that is sent goes anywhere any more."""
         return self.state.is_closed

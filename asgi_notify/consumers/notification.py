@@ -13,6 +13,9 @@ import anyio
 
 from .. import asgi
 from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer
+from ..layers.results import Joined
+from ..limits.allowance import allowance_of
+from ..positions import Position
 from ..protocol import PROTOCOL, BadFrame, Request, frames, read
 from ..types import Event, Message, Receive, Scope, Send
 from .direct import Direct, direct_of
@@ -80,6 +83,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         if self.room_group_name:
             # What is replayed waits in the mailbox, and is handled when this handler has
             # returned: so this frame comes first. The same holds for every subscription.
+            self._count_group()
             self._subscriptions.add(self.room_group_name)
             await self._send_frame(self._subscribed())
         self.start_soon(self._watch_over_peer)
@@ -133,13 +137,15 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
                 ref,
                 group,
             )
+        if since is not None:
+            self._require_replay()
         try:
             await self._require_allowed(group)
             mailbox = self._connection.mailbox
             is_member = group in mailbox.groups  # else the client left, or the layer was flushed
             if not is_member or (group == self.room_group_name and not is_known):
                 mailbox.replay(group, ())  # nothing: what waits of it is of before
-            joined = await self._add(group, since)
+            joined = await (self._add if is_known else self._add_counted)(group, since)
         except (StopConsumer, LayerClosed):
             raise
         except Exception as error:
@@ -148,6 +154,24 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         await self._send_frame(
             frames.subscribed(group, joined.position, joined.recovered, joined.replayed, ref)
         )
+
+    async def _add_counted(self, group: str, since: Position | None) -> Joined:
+        self._count_group()
+        try:
+            return await self._add(group, since)
+        except Exception:
+            self._count_group(gone=True)
+            raise
+
+    def _count_group(self, gone: bool = False) -> None:
+        """Count one subscription more, or less.
+
+        Raises:
+            TooManyRequests: the client's address, or its user, has as many as one may have.
+        """
+        allowance = allowance_of(self.scope)
+        if allowance is not None:
+            (allowance.remove_group if gone else allowance.add_group)()
 
     def _failed(self, error: Exception, request: Request) -> BadFrame:
         code = frames.error_code(error)
@@ -165,6 +189,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
                 "not_subscribed", f"there is no subscription to {group}", request.ref, group
             )
         self._subscriptions.remove(group)
+        self._count_group(gone=True)
         if group != self.room_group_name:  # in which it can still be disconnected as a user
             await self.channel_layer.group_discard(group, self.channel_name)
         await self._send_frame(frames.unsubscribed(group, request.ref))

@@ -25,6 +25,8 @@ class Observer:
     the client, anything else is a failure, which is logged.
     """
 
+    __slots__ = ()  # of its own; subclasses have what they like
+
     def opened(self, connection: Connection) -> None:
         """Called when a connection has begun, before anything of it is received.
 
@@ -65,11 +67,12 @@ async def run_observed(
         wrap_receive: the consumer's own hook.
     """
     looking_on: list[Observer] = []
+    listening: list[Observer] = []
 
     async def receive_observed() -> Event:
         event = await receive()
         is_last = event["type"] == connection.end["type"]
-        for observer in looking_on:
+        for observer in listening:
             try:
                 observer.received(connection, event)
             except Exception as error:
@@ -89,7 +92,10 @@ async def run_observed(
                 await connection.refuse(error, f"{type(observer).__qualname__}.opened()")
                 return
             looking_on.append(observer)
-        await connection.run(wrap_receive(receive_observed))
+            if type(observer).received is not Observer.received:
+                listening.append(observer)
+        # Who looks on at the beginning and the end alone costs an event nothing.
+        await connection.run(wrap_receive(receive_observed if listening else receive))
     finally:
         for observer in reversed(looking_on):
             try:

@@ -23,9 +23,10 @@ class ConnectionState:
             asking, or `MORE_BODY`; empty where there is none, and so always once it is closed.
         end: the disconnect event that the consumer gets, as far as it is known.
         is_endless: whether a stream of events may end anywhere between two of them.
+        subprotocol: that a WebSocket was accepted with, if any.
     """
 
-    __slots__ = ("_name", "end", "is_endless", "protocol", "scope", "steady")
+    __slots__ = ("_name", "end", "is_endless", "protocol", "scope", "steady", "subprotocol")
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -34,6 +35,7 @@ class ConnectionState:
         self.steady = ""
         self.end: Event = {"type": self.protocol.leaving, "code": 1006, "reason": ""}
         self.is_endless = False
+        self.subprotocol: str | None = None
 
     @property
     def is_answered(self) -> bool:
@@ -68,6 +70,8 @@ class ConnectionState:
         if event["type"] == "websocket.close":
             self.end["code"] = event.get("code", 1000)
             self.end["reason"] = event.get("reason") or ""
+        elif event["type"] == "websocket.accept":
+            self.subprotocol = event.get("subprotocol")
         return True
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from ..auth.session import session_of
 from ..codec import FrozenMessage, plain
 from ..exceptions import ConfigurationError, Forbidden, InvalidMessage, LayerClosed, Unauthorized
 from ..layers.results import Joined
+from ..limits.allowance import allowance_of
 from ..positions import Position
 from ..protocol import frames
 from ..spelling import LastSpelled, SpelledOnce
@@ -209,9 +210,17 @@ class Notifications(AsyncConsumer):
     async def _add(self, group: str, since: Position | None) -> Joined:
         if since is not None:
             await self._require("history", group)
-        return await self.channel_layer.group_add(
+        joined = await self.channel_layer.group_add(
             group, self.channel_name, since=since, info=self.presence_info
         )
+        if joined.replayed and (allowance := allowance_of(self.scope)) is not None:
+            allowance.count_replay(self._connection, joined.replayed)
+        return joined
+
+    def _require_replay(self) -> None:
+        """Raise `TooManyRequests` where too much of the histories was asked for already."""
+        if (allowance := allowance_of(self.scope)) is not None:
+            allowance.require_replay()
 
     def render(self, data: object) -> str:
         """The text that the client gets for a notification's data.
@@ -273,6 +282,8 @@ class Notifications(AsyncConsumer):
             self.room_group_name = named_group(self.scope) or self._own_group()
             self._require_own_check(captured)
         if self.room_group_name:
+            if self._since is not None:
+                self._require_replay()
             require_yes(self, "join", await awaitable(self, "join", self.join()))
 
     def _own_group(self) -> str:

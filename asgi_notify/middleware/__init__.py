@@ -3,6 +3,7 @@
 from .authentication import Authentication
 from .cors import CrossOrigin
 from .host import HostValidator
+from .limits import Limited
 from .observed import Observed
 from .origin import AllowedHostsOriginValidator, OriginValidator, SameOriginValidator
 
@@ -11,6 +12,7 @@ __all__ = [
     "Authentication",
     "CrossOrigin",
     "HostValidator",
+    "Limited",
     "Observed",
     "OriginValidator",
     "SameOriginValidator",

@@ -16,6 +16,7 @@ from ..exceptions import (
     InvalidMessage,
     InvalidName,
     NoRouteFound,
+    TooManyRequests,
     Unauthorized,
 )
 from ..jsontext import json_text
@@ -233,6 +234,7 @@ _CODES: dict[type[Exception], ErrorCode] = {
     DenyConnection: "forbidden",
     NoRouteFound: "not_found",
     InvalidName: "not_found",
+    TooManyRequests: "too_many",
     ClientError: "bad_request",  # the other errors of clients, so it stands last
 }
 
