@@ -4,6 +4,7 @@
 #   make test PYTHON=python3.13 VENV=.venv313        test on another Python
 #   REQUIRE=browser make test                        fail, not skip, without Chromium, node or tsc
 #   make test JOBS=0                                 in one process, as a debugger needs it
+#   make explore EXAMPLES=100                        a hundred times the examples, all of them new
 #   make bench ARGS=--quick                          a look at the speed, rather than a result
 #   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
 #   make soak ARGS="--engine redis-server"           two servers on a Redis that fails as well
@@ -17,17 +18,21 @@ VENV ?= .venv
 BENCH ?= .venv-bench
 HOST ?= 127.0.0.1
 PORT ?= 8000
-# Processes that share the tests: one for each core, and no more than four.
-JOBS ?= auto
+# Processes that share the tests: more than there are cores, since most of a test is waiting.
+JOBS ?= 4
 
 BIN := $(VENV)/bin
-SHARED := -n "$(JOBS)" --maxprocesses 4 --dist worksteal
+SHARED := -n "$(JOBS)" --dist worksteal
+# The tests that let hypothesis make up what happens.
+EXPLORED = $(shell grep -rl --include='test_*.py' '^from hypothesis' tests)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types format quick slow soak hostile fuzz mutants bench screenshot clean
+.PHONY: help run test lint types format quick slow explore soak hostile fuzz mutants bench screenshot clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# The tests start hundreds of processes; without bytecode each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,10 +55,13 @@ format: $(VENV)/.dev ## put imports and layout in order
 	"$(BIN)/python" -m ruff format .
 
 quick: $(VENV)/.dev ## run the tests that take no seconds each, and no browser
-	"$(BIN)/python" -m pytest -q -m "not slow and not browser" $(SHARED)
+	EXAMPLES="$(or $(EXAMPLES),0.3)" "$(BIN)/python" -m pytest -q -m "not slow and not browser" $(SHARED)
 
 slow: $(VENV)/.dev ## run only the tests that take seconds
 	"$(BIN)/python" -m pytest -m slow $(SHARED)
+
+explore: $(VENV)/.dev ## run the property tests for an hour, with many times the examples and new ones
+	EXAMPLES="$(or $(EXAMPLES),20)" "$(BIN)/python" -m pytest --timeout 7200 $(SHARED) $(EXPLORED)
 
 soak: $(VENV)/.dev ## cut connections and kill servers for minutes, and see that nothing is lost
 	"$(BIN)/python" -m tests.chaos $(ARGS)

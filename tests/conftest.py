@@ -1,14 +1,17 @@
 """What every test has: both event loops, a limit of time, and children that can be interrupted."""
 
 import asyncio
+import gc
 import inspect
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import wraps
 from typing import Any
 
 import anyio
 import pytest
+
+from tests.examples import load_profile
 
 LONG = 240  # seconds for a test of servers or browsers; what is quick has pyproject.toml's limit
 
@@ -45,18 +48,38 @@ def _is_late_answer(context: dict[str, Any]) -> bool:
     return is_late and type(future) is asyncio.Future and future.cancelled()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    load_profile(has_seed=config.getoption("--hypothesis-seed", None) is not None)
     # Whoever starts the tests in the background of a script has them ignore SIGINT, and
     # every process that a test starts would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep what the collection made, half a million objects, out of every garbage collection.
+
+    Many tests collect garbage, to see what is left over; each would look through all of these.
+    """
+    gc.disable()  # nothing that a collection makes is garbage
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    has_coverage = config.pluginmanager.hasplugin("_cov")
+    long = max(LONG, config.getoption("timeout") or 0)
     for item in items:
         is_long = item.get_closest_marker("slow") or item.get_closest_marker("browser")
         if is_long and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(LONG))
+            item.add_marker(pytest.mark.timeout(long))
+        if is_long and has_coverage:
+            # To follow each line doubles the work, and the quick tests reach the lines as well.
+            item.add_marker(pytest.mark.no_cover)
         if not isinstance(item, pytest.Function) or _has_clock(item):
             continue
         if inspect.iscoroutinefunction(item.obj):

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.sync.client import ClientConnection, connect
 
+from tests.examples import examples
 from tests.servers import Server
 
 pytestmark = pytest.mark.slow
@@ -69,7 +70,9 @@ kinds = st.sampled_from(KINDS)
 
 
 @settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=examples(25),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(programs=st.lists(st.lists(kinds, min_size=1, max_size=30), min_size=1, max_size=4))
 def test_every_client_gets_all_in_order_however_it_comes(

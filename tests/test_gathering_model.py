@@ -19,6 +19,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from asgi_notify.asgi import DIRECT
 from asgi_notify.types import Receive, Scope, Send
+from tests.examples import examples
 from tests.hostile.probes import GOODBYE, PING, frame
 from tests.sockets import WAIT, Frame, Socket, serving
 
@@ -182,7 +183,9 @@ def runners(request: pytest.FixtureRequest) -> Iterator[dict[str, Run]]:
 
 
 @settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(50),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     program=st.lists(steps, max_size=25),

@@ -35,6 +35,7 @@ from asgi_notify import (
     handler_limiter,
 )
 from asgi_notify.types import Event
+from tests.examples import examples
 
 CAPACITY = 4  # messages, few enough for bursts to be larger
 GROUPS = ["red", "green", "blue"]
@@ -545,7 +546,7 @@ def test_whatever_connections_do_the_hub_is_as_the_model_and_nothing_stays(
         machine,
         settings=settings(
             deadline=None,
-            max_examples=60,
+            max_examples=examples(60),
             stateful_step_count=25,
             suppress_health_check=[HealthCheck.too_slow],
         ),

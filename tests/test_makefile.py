@@ -50,5 +50,17 @@ def test_mutants_takes_arguments() -> None:
 
 def test_tests_are_shared_by_processes_unless_told_otherwise() -> None:
     for target in "test", "quick", "slow":
-        assert '-n "auto"' in make("--dry-run", target)
+        assert '-n "4"' in make("--dry-run", target)
         assert '-n "0"' in make("--dry-run", target, "JOBS=0")
+
+
+def test_explore_tries_more_examples_of_every_property_test_than_others() -> None:
+    assert 'EXAMPLES="20"' in make("--dry-run", "explore")
+    assert 'EXAMPLES="3"' in make("--dry-run", "explore", "EXAMPLES=3")
+    assert 'EXAMPLES="0.3"' in make("--dry-run", "quick")
+    assert "tests/test_hub_model.py" in make("--dry-run", "explore")
+
+
+def test_bytecode_is_written_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in make("--eval=told: ; @env", "told")

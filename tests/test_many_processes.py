@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from asgi_notify.client import Backoff, Subscription, connect
 from tests.servers import Server
-from tests.valkey_servers import TESTED, ValkeyServer, program
+from tests.valkey_servers import SERVERS, ValkeyServer, program
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -26,7 +26,7 @@ APP = "asgi_notify.app:application"
 OPTIONS = "history=user_*&history_size=1000&timeout=3&probe_interval=0.2&check_interval=1"
 
 
-@pytest.fixture(params=TESTED)
+@pytest.fixture(params=SERVERS)
 def redis(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
     with ValkeyServer(program(request.param)) as running:
         yield running

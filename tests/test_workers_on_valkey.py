@@ -12,14 +12,14 @@ from anyio.to_thread import run_sync
 
 from asgi_notify.layers.valkey_layer import ValkeyChannelLayer
 from tests.servers import ROOT
-from tests.valkey_servers import TESTED, ValkeyServer, program
+from tests.valkey_servers import SERVERS, ValkeyServer, program
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 WAIT = 30.0  # seconds
 
 
-@pytest.fixture(params=TESTED)
+@pytest.fixture(params=SERVERS)
 def redis(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
     with ValkeyServer(program(request.param)) as running:
         yield running

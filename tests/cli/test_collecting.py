@@ -31,12 +31,13 @@ async def app(scope, receive, send):
 
 @pytest.fixture(autouse=True)
 def collector() -> Iterator[None]:
-    """The collector is as it was after each test."""
+    """Nothing is set aside when a test begins; the collector is as it was after each."""
     threshold = gc.get_threshold()
-    yield
     gc.unfreeze()
+    yield
     gc.set_threshold(*threshold)
     gc.enable()
+    gc.freeze()  # see tests/conftest.py
 
 
 async def nothing(*args: object) -> Event:

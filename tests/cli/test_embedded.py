@@ -32,7 +32,7 @@ from asgi_notify.layers.valkey_address import read_url
 from tests.cli.conftest import Run
 from tests.cli.serving import Serve
 from tests.servers import HOST, ROOT, free_port
-from tests.valkey_servers import TESTED, program
+from tests.valkey_servers import SERVERS, program
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there is no program for this system")
 
@@ -48,7 +48,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(params=TESTED)
+@pytest.fixture(params=SERVERS)
 def real(request: pytest.FixtureRequest) -> Program:
     return Program(program(request.param), request.param)
 

@@ -10,6 +10,7 @@ from asgi_notify import Forbidden, NotifyError
 from asgi_notify.client import Gap, Notification
 from asgi_notify.client.items import Frame
 from asgi_notify.client.recovery import Follower, Recovery
+from tests.examples import examples
 
 HISTORY = "aaaaaaaa"
 
@@ -265,7 +266,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(STEPS)
 def test_whatever_happens_each_has_all_in_order_or_is_told_of_the_gap(steps: list[str]) -> None:
     recovery, server = Recovery(), Server()
@@ -375,7 +376,7 @@ class BusyServer(Server):
 THREE = ["publish", "publish", 0, 1, "handle", "read", 1, "handle", "handle", "handle"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @example(THREE)
 @given(
     st.lists(

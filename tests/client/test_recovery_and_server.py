@@ -20,6 +20,7 @@ from asgi_notify.layers import Overflow
 from asgi_notify.positions import Position
 from asgi_notify.protocol import PROTOCOL
 from tests.consumers.harness import CONNECT, Slow, Wire, left, text
+from tests.examples import examples
 from tests.frames import check
 
 SIZE = 4  # messages in the history; as few as possible for every limit to be met
@@ -178,7 +179,7 @@ THREE: list[Any] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @example(steps=THREE, policy="disconnect")
 @given(steps=STEPS, policy=st.sampled_from(["drop_oldest", "drop_newest", "disconnect"]))
 def test_each_subscriber_has_all_in_order_or_is_told_of_the_gap(

@@ -25,6 +25,7 @@ from asgi_notify import (
     async_to_sync,
 )
 from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, left, text
+from tests.examples import examples
 
 CONNECTIONS = 3
 GATES = 2
@@ -244,7 +245,9 @@ async def send(world: World, group: str, name: str, program: Program) -> None:
 
 
 @settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=examples(60),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(plan=operations)
 # Found at random: a handler that is cancelled calls what need not wait.

@@ -24,6 +24,7 @@ from asgi_notify.users import disconnect_user
 from tests.consumers.harness import assert_nothing_left
 from tests.consumers.streams import LEFT, REQUEST, Stream, streaming, until
 from tests.eventstream import Dispatched, EventStream
+from tests.examples import examples
 from tests.frames import check
 
 pytestmark = pytest.mark.anyio
@@ -424,7 +425,7 @@ async def test_a_client_that_leaves_its_poll_loses_nothing(layer: InMemoryChanne
     assert (await poll(since=since))["notifications"] == ["unheard"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.lists(st.sampled_from(["publish", "poll", "poll while published"]), max_size=12))
 def test_no_row_of_polls_has_a_hole_or_a_repeat(steps: list[str]) -> None:
     async def main() -> None:

@@ -20,6 +20,7 @@ from asgi_notify import AsyncWebsocketConsumer, InMemoryChannelLayer, Message, S
 from asgi_notify.consumers.passing import Render
 from asgi_notify.types import Event
 from tests.consumers.harness import CONNECT, DirectWire, Wire, assert_nothing_left, left, text
+from tests.examples import examples
 
 CONNECTIONS = 3
 GATES = 2
@@ -362,7 +363,9 @@ def assert_no_connection_notices(plan: list[Any]) -> None:
 
 
 @settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(plan=operations)
 def test_no_connection_notices_how_its_messages_come_to_it(plan: list[Any]) -> None:
@@ -370,7 +373,9 @@ def test_no_connection_notices_how_its_messages_come_to_it(plan: list[Any]) -> N
 
 
 @settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(plan=fan_outs)
 def test_no_connection_notices_what_was_passed_on_directly(plan: list[Any]) -> None:

@@ -18,6 +18,7 @@ from asgi_notify.layers import Overflow
 from asgi_notify.positions import Position
 from asgi_notify.protocol import PROTOCOL
 from tests.consumers.harness import CONNECT, Slow, Wire, assert_nothing_left, left, text
+from tests.examples import examples
 from tests.frames import check
 
 SIZE = 4  # messages in the history; as few as possible for every limit to be met
@@ -192,7 +193,9 @@ THREE: list[Step] = [
 @pytest.mark.parametrize("address", ["/n/", "/n/1/"])
 @pytest.mark.parametrize("loop", ["asyncio", "asyncio without steps", "trio"])
 @settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=examples(60),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     steps=st.one_of(STEPS, LEAVING),

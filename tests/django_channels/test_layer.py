@@ -17,7 +17,7 @@ from asgi_notify import ChannelFull, History
 from asgi_notify.django_channels import ChannelLayer, Event
 from asgi_notify.exceptions import InvalidChannelLayerError, InvalidMessage
 from asgi_notify.positions import Position
-from tests.valkey_servers import TESTED, ValkeyServer, program
+from tests.valkey_servers import SERVERS, ValkeyServer, program
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,7 @@ def anyio_backend() -> str:
     return "asyncio"  # which Channels runs on alone
 
 
-@pytest.fixture(scope="module", params=TESTED)
+@pytest.fixture(scope="module", params=SERVERS)
 def redis(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
     with ValkeyServer(program(request.param)) as running:
         yield running

@@ -14,7 +14,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.servers import ROOT, Server
-from tests.valkey_servers import TESTED, ValkeyServer, program
+from tests.valkey_servers import SERVERS, ValkeyServer, program
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def layers(backend: str, **config: Any) -> dict[str, str]:
     return {"CHANNEL_LAYERS": json.dumps(setting)}
 
 
-@pytest.fixture(params=TESTED)
+@pytest.fixture(params=SERVERS)
 def redis(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
     with ValkeyServer(program(request.param)) as running:
         yield running

@@ -9,7 +9,7 @@ import pytest
 
 from asgi_notify.layers import BaseChannelLayer, History, InMemoryChannelLayer, Mailbox, Overflow
 from asgi_notify.layers.valkey_layer import ValkeyChannelLayer
-from tests.valkey_servers import TESTED, ValkeyServer, program
+from tests.valkey_servers import SERVERS, ValkeyServer, program
 
 from .double import DoubleLayer, Settled
 from .tools import Clock
@@ -49,7 +49,7 @@ def valkey_layer(servers: dict[str, ValkeyServer], name: str) -> type[BaseChanne
     return type("ValkeyLayer", (SettledValkeyLayer,), {"url": servers[name].url})
 
 
-@pytest.fixture(params=[InMemoryChannelLayer, DoubleLayer, *TESTED])
+@pytest.fixture(params=[InMemoryChannelLayer, DoubleLayer, *SERVERS])
 def engine(
     request: pytest.FixtureRequest, servers: dict[str, ValkeyServer]
 ) -> type[BaseChannelLayer]:

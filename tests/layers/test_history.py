@@ -22,6 +22,7 @@ from asgi_notify.exceptions import ConfigurationError
 from asgi_notify.layers.history import LOOKS, Histories, History
 from asgi_notify.layers.results import Replay
 from asgi_notify.positions import Position
+from tests.examples import examples
 
 from .tools import Clock
 
@@ -421,5 +422,6 @@ class Interleavings(RuleBasedStateMachine):
 
 def test_any_interleaving_is_as_the_model_says() -> None:
     run_state_machine_as_test(
-        Interleavings, settings=settings(deadline=None, max_examples=200, stateful_step_count=40)
+        Interleavings,
+        settings=settings(deadline=None, max_examples=examples(200), stateful_step_count=40),
     )

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
 
 from asgi_notify.exceptions import ConfigurationError
 from asgi_notify.layers.idempotency import STEPS, Publications
+from tests.examples import examples
 
 from .tools import Clock
 
@@ -188,5 +189,6 @@ class Retries(RuleBasedStateMachine):
 
 def test_any_interleaving_of_tries_is_as_the_model_says() -> None:
     run_state_machine_as_test(
-        Retries, settings=settings(deadline=None, max_examples=200, stateful_step_count=40)
+        Retries,
+        settings=settings(deadline=None, max_examples=examples(200), stateful_step_count=40),
     )

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 
 from asgi_notify.exceptions import ConfigurationError
 from asgi_notify.layers.presence import Arrival, Departure, Info, Presence
+from tests.examples import examples
 
 from .tools import Clock
 
@@ -274,5 +275,5 @@ class Visits(RuleBasedStateMachine):
 
 def test_any_interleaving_of_visits_is_as_the_model_says() -> None:
     run_state_machine_as_test(
-        Visits, settings=settings(deadline=None, max_examples=200, stateful_step_count=40)
+        Visits, settings=settings(deadline=None, max_examples=examples(200), stateful_step_count=40)
     )

@@ -29,6 +29,7 @@ from asgi_notify.layers import (
 from asgi_notify.layers.shared import EngineChannelLayer
 from asgi_notify.positions import Position
 from asgi_notify.types import Message
+from tests.examples import examples
 
 from .double import DoubleEngine, Place
 from .tools import Clock, number
@@ -262,7 +263,9 @@ async def everything_came(layer: EngineChannelLayer, program: Program) -> None:
 @pytest.mark.parametrize("make", [in_memory, late])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS, seed=st.integers(0, 1000))
 @example(steps=LEFTOVERS, seed=0)

@@ -20,7 +20,8 @@ from asgi_notify.layers import (
     Overflow,
 )
 from asgi_notify.positions import Position
-from tests.valkey_servers import TESTED
+from tests.examples import examples
+from tests.valkey_servers import SERVERS
 
 from .double import DoubleLayer
 from .tools import Clock, number
@@ -211,13 +212,13 @@ class ResumingOnTrio(Resuming):
     backend = "trio"
 
 
-def explore(machine: type[Resuming], engine: type[BaseChannelLayer], examples: int) -> None:
+def explore(machine: type[Resuming], engine: type[BaseChannelLayer], usual: int) -> None:
     of_engine = type(machine.__name__, (machine,), {"engine": engine})
     run_state_machine_as_test(
         of_engine,
         settings=settings(
             deadline=None,
-            max_examples=examples,
+            max_examples=examples(usual),
             stateful_step_count=40,
             suppress_health_check=[HealthCheck.too_slow],
         ),
@@ -234,7 +235,7 @@ def test_no_interleaving_leaves_a_hole_untold_or_repeats_a_message(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", TESTED, indirect=True)
+@pytest.mark.parametrize("engine", SERVERS, indirect=True)
 @pytest.mark.parametrize("machine", [Resuming, ResumingOnTrio])
 def test_nor_does_any_on_a_real_server(
     machine: type[Resuming], engine: type[BaseChannelLayer], caplog: pytest.LogCaptureFixture

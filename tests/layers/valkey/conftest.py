@@ -9,7 +9,7 @@ import pytest
 
 from asgi_notify.layers.valkey import ValkeyEngine
 from asgi_notify.layers.valkey_address import read_url
-from tests.valkey_servers import PROGRAMS, TESTED, ValkeyServer, program
+from tests.valkey_servers import NEWEST, SERVERS, ValkeyServer, program
 
 from .ear import Ear
 
@@ -19,7 +19,7 @@ MakeServer = Callable[..., ValkeyServer]
 _prefixes = count()
 
 
-@pytest.fixture(scope="session", params=TESTED)
+@pytest.fixture(scope="session", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
     """A server for all tests that do it no harm."""
     with ValkeyServer(program(request.param)) as running:
@@ -29,8 +29,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
 @pytest.fixture
 def any_program() -> str:
     """The newest server program of this machine, where one is as good as another."""
-    name = next((name for name in reversed(TESTED) if name in PROGRAMS), "redis-server")
-    return program(name)
+    return program(NEWEST)
 
 
 @pytest.fixture
