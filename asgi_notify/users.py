@@ -3,6 +3,7 @@
 import re
 from hashlib import sha256
 
+from .auth.revocations import login_group
 from .exceptions import InvalidName
 from .layers.base import BaseChannelLayer
 from .layers.entries import CLOSE
@@ -20,7 +21,7 @@ _SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 def user_group(user_id: object) -> str:
-    """The group that all connections of a user are in: ``user_42`` for 42.
+    """The group of what is for a user: ``user_42`` for 42.
 
     The ids of identity providers have characters that names of groups lack: those are spelled
     as their bytes, such as ``user_..auth0.7C42`` for ``auth0|42``, and an id that is too long
@@ -61,8 +62,10 @@ async def disconnect_user(
 ) -> Sent:
     """Close all connections that a user has now, and return how many were notified.
 
-    A stream of events ends, and a poll that waits is answered 403. Nothing keeps
-    the user from coming back: that is for the consumers' own check.
+    These are the members of `user_group` and, behind `Authentication`, all connections that the
+    user has logged in on, whatever they watch; one that is both may count twice. A stream of
+    events ends, and a poll that waits is answered 403, or 401 where the code is 4401. Nothing
+    keeps the user from coming back: for that there is `auth.revocations.revoke_user`.
 
     Args:
         layer: the one that the user's consumers use.
@@ -71,7 +74,9 @@ async def disconnect_user(
         reason: text for the client, of which a close frame holds 123 bytes.
 
     Raises:
-        InvalidName: no group can be called that.
+        InvalidName: the id is empty.
     """
     message = {"type": CLOSE, "code": code, "reason": reason}
-    return await layer.group_send(user_group(user_id), message)
+    watching = await layer.group_send(user_group(user_id), message)
+    sent = await layer.group_send(login_group(user_id), message)
+    return Sent(sent.reached + watching.reached, sent.dropped + watching.dropped)

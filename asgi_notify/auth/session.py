@@ -1,5 +1,6 @@
 """What a connection knows of its user: found out once, and renewed while it lasts."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -11,6 +12,8 @@ __all__ = ["AuthSession", "Verify", "session_of"]
 
 Verify: TypeAlias = Callable[[str], Awaitable[Identity]]
 """Who shows this credential; raises `Unauthorized` where it is worth nothing."""
+
+EXPIRED = "the credential has expired; come back with a fresh one"
 
 _KEY = "asgi_notify.auth"
 
@@ -24,6 +27,7 @@ class AuthSession:
         must_authenticate: whether the connection was let in only so that its client shows a
             credential in its first frame. Where `is_watched` is not set before the first event
             is received, `Authentication` refuses it.
+        clock: seconds since 1970.
 
     Attributes:
         identity: who is there now.
@@ -33,12 +37,19 @@ class AuthSession:
     """
 
     def __init__(
-        self, verify: Verify, identity: Identity | None = None, *, must_authenticate: bool = False
+        self,
+        verify: Verify,
+        identity: Identity | None = None,
+        *,
+        must_authenticate: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.identity = identity
+        self.clock = clock
         self.must_authenticate = must_authenticate
         self.is_watched = False
         self._verify = verify
+        self._checks: list[Callable[[Identity], Awaitable[object]]] = []
         self._followers: list[Callable[[], object]] = []
 
     @property
@@ -52,14 +63,21 @@ class AuthSession:
         Raises:
             Unauthorized: it is worth nothing; the one before goes on to count.
             Forbidden: it is another user's.
+            NotifyError: a check of `require` has refused it.
         """
         identity = await self._verify(credential)
         if self.identity is not None and self.identity.id != identity.id:
             raise Forbidden("this is another user's credential; open a connection for that user")
+        for check in self._checks:
+            await check(identity)
         self.identity = identity
         for follower in self._followers:
             follower()
         return identity
+
+    def require(self, check: Callable[[Identity], Awaitable[object]]) -> None:
+        """Have an async function asked about each identity before it is taken; it may raise."""
+        self._checks.append(check)
 
     def follow(self, follower: Callable[[], object]) -> None:
         """Have a function called, in the event loop, whenever a credential was taken."""

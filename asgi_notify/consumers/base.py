@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import anyio
 
+from ..auth.session import session_of
 from ..exceptions import ConfigurationError, LayerClosed
 from ..layers.base import BaseChannelLayer
 from ..layers.overflow import Overflow
@@ -18,6 +19,7 @@ from ..web import refuse
 from .connection import Connection
 from .direct import Direct
 from .handlers import awaitable, blamed, find_handler
+from .login import Login
 from .observing import run_observed
 
 __all__ = ["AsyncConsumer", "Consumer", "pass_over"]
@@ -87,7 +89,10 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
 
     _given_layer: BaseChannelLayer | None = None
     _connection: Connection
+    _login: Login | None = None  # of a connection that came through `Authentication`
     _by_steps: ClassVar[bool] = True
+    _ends_with_login: ClassVar[bool] = False  # else whoever stands in front sees to it
+    _awaits_login: ClassVar[bool] = False  # its client may show a credential in a first frame
     _handlers: ClassVar[dict[str, str]]  # message type -> name of its method, once found
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -162,19 +167,37 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
                 handle_last=self._handle_last,
             )
             self._connection.direct = self._direct(send)
+            self._begin_login()
             observers = scope.get("observers")
             if observers:
                 await run_observed(self._connection, observers, receive, self.wrap_receive)
             else:
                 await self._connection.run(self.wrap_receive(receive))
         finally:
+            if self._login is not None:
+                self._login.leave()
             self.channel_layer.detach(mailbox)
+
+    def _begin_login(self) -> None:
+        session = session_of(self.scope)
+        if session is None or not self._ends_with_login:
+            return
+        is_awaited = session.must_authenticate and session.identity is None
+        if not is_awaited or self._awaits_login:  # else `Authentication` refuses it
+            self._login = Login(session, self._connection, self.channel_layer)
 
     def _direct(self, send: Send) -> Direct | None:
         """The direct lane of the connection, where there is one."""
         return None
 
     async def _join_groups(self) -> None:
+        if self._login is not None:
+            if self._login.is_awaited:
+                return  # it joins once its client has shown who it is
+            await self._login.begin()
+        await self._join_own_groups()
+
+    async def _join_own_groups(self) -> None:
         _require_list(type(self), self.groups)
         for group in self.groups or ():  # Channels' classes may say None
             await self.channel_layer.group_add(group, self.channel_name)

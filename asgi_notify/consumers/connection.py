@@ -291,6 +291,19 @@ class Connection:
         """
         self.mailbox.close(error)
 
+    def guard(self, send: Callable[[Send], Send], direct: Callable[[Direct], Direct]) -> None:
+        """Have all that goes to the client pass by somebody, from now on.
+
+        Args:
+            send: makes the function to send with of the one so far.
+            direct: makes a direct lane of the one so far.
+        """
+        self._send = send(self._send)
+        if self.direct is not None:
+            is_open = self.mailbox.direct is not None
+            self.direct = direct(self.direct)
+            self.mailbox.direct = self.direct if is_open else None
+
     # Reading.
 
     async def _read(self, receive: Receive) -> None:

@@ -181,6 +181,8 @@ class NotificationHttpConsumer(Notifications, AsyncSseConsumer):
         """Handle the end of a poll: answer with what has come."""
         if not self.is_polling:
             return
+        if self._login is not None:
+            self._login.require()
         position = _id(self._brought or self._position)
         no_store = (b"cache-control", b"no-store")
         if self.speaks_protocol:

@@ -9,7 +9,13 @@ import anyio
 
 from .. import sse
 from ..asgi import header
-from ..exceptions import DenyConnection, Forbidden, MethodNotAllowed, StopConsumer
+from ..exceptions import (
+    DenyConnection,
+    Forbidden,
+    MethodNotAllowed,
+    StopConsumer,
+    Unauthorized,
+)
 from ..spelling import LastSpelled
 from ..types import Event, Message, Scope, Send
 from .direct import Direct, direct_of, offer_of
@@ -57,6 +63,7 @@ class AsyncSseConsumer(AsyncHttpConsumer):
     _renderings: ClassVar[Mapping[str, EventRendering]] = {}
     """The events of the types of messages that nothing of the class's own has to do with."""
 
+    _ends_with_login = True
     _reads_body = False
     _has_begun = False  # connect was called
     _has_written = False  # an event or a comment was sent
@@ -127,9 +134,12 @@ class AsyncSseConsumer(AsyncHttpConsumer):
 
         Raises:
             Forbidden: it was not answered yet; the client is told the reason.
+            Unauthorized: the same, where the close code is 4401.
         """
         if not self._connection.is_answered:
-            raise Forbidden(message.get("reason") or "the server has ended this connection")
+            is_login = message.get("code") == Unauthorized.close_code
+            refused = Unauthorized if is_login else Forbidden
+            raise refused(message.get("reason") or "the server has ended this connection")
         await self.send_body(b"")
 
     async def http_disconnect(self, message: Event) -> None:

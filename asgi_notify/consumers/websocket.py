@@ -45,6 +45,7 @@ class _Websocket(Consumer[Done], Generic[Done]):
         {"accept", "close", "connect", "disconnect", "receive"}
     )
 
+    _ends_with_login = True
     _renderings: ClassVar[Mapping[str, Rendering]] = {}
     """How the types of messages read that nothing of the class's own has to do with."""
 

@@ -117,11 +117,12 @@ class Authentication:
                 "a cookie counts only for pages of this origin; name others in allowed_origins"
             )
         if identity is not None:
-            return AuthSession(self._verify, identity)
+            return AuthSession(self._verify, identity, clock=self._clock)
         must_authenticate = self._first_frame and _offers_protocol(scope)
         if self._required and not must_authenticate:
             raise Unauthorized(f"no credential was shown; {_HOW}")
-        return AuthSession(self._verify, must_authenticate=must_authenticate and self._required)
+        must_authenticate = must_authenticate and self._required
+        return AuthSession(self._verify, must_authenticate=must_authenticate, clock=self._clock)
 
     async def _identity(self, shown: list[Shown]) -> Identity:
         first, *others = shown

@@ -19,7 +19,7 @@ from math import inf
 import anyio
 
 from ..asgi import DIRECT, close
-from ..auth.session import AuthSession
+from ..auth.session import EXPIRED, AuthSession
 from ..exceptions import Unauthorized
 from ..sse import CONTENT_TYPE
 from ..types import ASGIApp, Event, Receive, Scope, Send
@@ -32,7 +32,6 @@ GRACE = 1.0  # seconds in which an application that was told may put itself in o
 # After these an application may go on with work of its own, which nothing cuts off.
 _LAST_WORDS = frozenset({"websocket.close", "websocket.http.response.start", "http.response.body"})
 
-_EXPIRED = "the credential has expired; come back with a fresh one"
 _NO_FRAME = "no credential was shown, and this path waits for none in a first frame"
 
 
@@ -147,9 +146,9 @@ class Expiring:
         if not self._is_websocket:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         elif self._has_accepted:
-            await self._send(close(Unauthorized.close_code, _EXPIRED))
+            await self._send(close(Unauthorized.close_code, EXPIRED))
         else:
-            await refuse(self._scope, self._send, Unauthorized(_EXPIRED))
+            await refuse(self._scope, self._send, Unauthorized(EXPIRED))
 
     async def _refuse(self) -> None:
         if not self._is_over:
