@@ -25,7 +25,7 @@ LONGER: Mapping[str, int] = {
     "consumers.connection": 575,
     "layers.base": 490,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
-    "consumers.notification": 360,  # what one client of the protocol may ask for
+    "consumers.notification": 380,  # what one client of the protocol may ask for
     "consumers.job": 330,  # the two sides of a handler, in the loop and in its thread
     "consumers.lane": 390,  # a quarter of it says which thread may change what
     "consumers.stepping": 390,

@@ -7,12 +7,12 @@ import json
 import logging
 from collections.abc import Awaitable
 from math import inf
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import anyio
 
 from .. import asgi
-from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer
+from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer, Unauthorized
 from ..layers.results import Joined
 from ..limits.allowance import allowance_of
 from ..positions import Position
@@ -20,6 +20,7 @@ from ..protocol import PROTOCOL, BadFrame, Request, frames, read
 from ..types import Event, Message, Receive, Scope, Send
 from .direct import Direct, direct_of
 from .handlers import awaitable
+from .passing import is_ours
 from .rooms import room_group, since_of
 from .subscriptions import Notifications, as_text, last_frame, last_text
 from .websocket import AsyncWebsocketConsumer
@@ -44,7 +45,13 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
 
     Who may watch, and how a notification reads, is decided in `Notifications`.
 
+    Behind `Authentication`, a client of the protocol may show its credential in the first frame,
+    where that is allowed, and a fresh one in later frames, so that its connection goes on. A
+    class with a ``connect`` or ``receive`` of its own waits for no first frame.
+
     Attributes:
+        auth_timeout: seconds in which that first frame has to come; else the connection is
+            closed with 4401.
         ping_interval: seconds between two pings to a client of the protocol.
         pong_timeout: seconds after which one that has not sent anything, or reads
             nothing, is closed with 4408.
@@ -55,12 +62,21 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
     ping_interval: float = 25.0  # proxies commonly cut what is silent for 30 or 60
     pong_timeout: float = 10.0
     max_subscriptions: int = 100
+    auth_timeout: float = 10.0  # as long as a page may take to fetch a token
     helpers: ClassVar[frozenset[str]] = frozenset({"client_message", "send_error"})
+    _awaits_login = True
 
     _subscriptions: set[str]  # the groups of a client of the protocol
     # On the event loop's clock, in seconds:
     _silent_since = inf  # when the wait for its next frame began
     _pinged_at = -inf
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Any other method of these would be called for a client that nobody knows.
+        cls._awaits_login = is_ours(
+            cls, "connect", "dispatch", "receive", "websocket_connect", "websocket_receive"
+        )
 
     async def connect(self) -> None:
         if not _offers_protocol(self.scope):
@@ -74,19 +90,29 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             return
         self._since = since_of(self.scope)
         self._subscriptions = set()
-        await self._enter()
+        is_awaited = self._login is not None and self._login.is_awaited
+        if not is_awaited:
+            await self._enter()
         await self.accept(PROTOCOL)
         self.speaks_protocol = True
+        auth_timeout = self.auth_timeout if is_awaited else None
         await self._send_frame(
-            frames.welcome(self.channel_name, self.ping_interval, self.pong_timeout)
+            frames.welcome(self.channel_name, self.ping_interval, self.pong_timeout, auth_timeout)
         )
+        if is_awaited:
+            self.start_soon(self._require_login)
+        else:
+            await self._tell_subscribed()
+        self.start_soon(self._watch_over_peer)
+
+    async def _tell_subscribed(self) -> None:
+        """Tell the client that it is subscribed to the group of its path, if that has one."""
         if self.room_group_name:
             # What is replayed waits in the mailbox, and is handled when this handler has
             # returned: so this frame comes first. The same holds for every subscription.
             self._count_group()
             self._subscriptions.add(self.room_group_name)
             await self._send_frame(self._subscribed())
-        self.start_soon(self._watch_over_peer)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.speaks_protocol:
@@ -116,7 +142,11 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             if text is None:
                 raise BadFrame("bad_frame", "binary frames are not read here; send text")
             request = read(text)
-            if request.type == "subscribe":
+            if request.type == "auth":
+                await self._authenticate(request)
+            elif self._login is not None and self._login.is_awaited:
+                self._refuse_stranger(request)
+            elif request.type == "subscribe":
                 await self._subscribe(request)
             elif request.type == "unsubscribe":
                 await self._unsubscribe(request)
@@ -125,6 +155,44 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             # A pong has done its work by being heard.
         except BadFrame as error:
             await self._send_frame(frames.error(error.code, str(error), error.ref, error.group))
+
+    # Who the client is.
+
+    async def _require_login(self) -> None:
+        """Close the connection of a client that does not show in time who it is."""
+        await anyio.sleep(self.auth_timeout)
+        if self._login is not None and self._login.is_awaited:
+            self._connection.close(
+                Unauthorized(f"no credential was shown within {self.auth_timeout:g} s")
+            )
+
+    def _refuse_stranger(self, request: Request) -> None:
+        if request.type != "pong":
+            raise BadFrame(
+                "unauthorized",
+                'show a credential first: {"type": "auth", "token": ...}',
+                request.ref,
+                request.group or None,
+            )
+
+    async def _authenticate(self, request: Request) -> None:
+        login = self._login
+        if login is None:
+            raise BadFrame("bad_request", "no credentials are taken at this path", request.ref)
+        login.require()
+        is_first = login.is_awaited
+        try:
+            identity = await login.session.authenticate(request.token)
+        except Exception as error:
+            if is_first:
+                raise  # there is nobody to go on with
+            raise self._failed(error, request, "authenticating") from error
+        self.scope = login.session.put_in(self.scope)
+        await self._send_frame(frames.authenticated(identity.id, identity.expires_at, request.ref))
+        if is_first:
+            await self._join_own_groups()
+            await self._enter()
+            await self._tell_subscribed()
 
     async def _subscribe(self, request: Request) -> None:
         group, since, ref = request.group, request.since, request.ref
@@ -149,7 +217,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         except (StopConsumer, LayerClosed):
             raise
         except Exception as error:
-            raise self._failed(error, request) from error
+            raise self._failed(error, request, f"subscribing to {group}") from error
         self._subscriptions.add(group)
         await self._send_frame(
             frames.subscribed(group, joined.position, joined.recovered, joined.replayed, ref)
@@ -173,14 +241,13 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         if allowance is not None:
             (allowance.remove_group if gone else allowance.add_group)()
 
-    def _failed(self, error: Exception, request: Request) -> BadFrame:
-        code = frames.error_code(error)
+    def _failed(self, error: Exception, request: Request, what: str) -> BadFrame:
+        code, group = frames.error_code(error), request.group or None
         sentence = str(error) or "this is not allowed"
         if code == "failed":
-            what = f"subscribing to {request.group}"
-            self._connection.log_failed(what, error, logger, group=request.group)
+            self._connection.log_failed(what, error, logger, group=group)
             sentence = "the server failed; try again later"
-        return BadFrame(code, sentence, request.ref, request.group)
+        return BadFrame(code, sentence, request.ref, group)
 
     async def _unsubscribe(self, request: Request) -> None:
         group = request.group
@@ -196,6 +263,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
 
     async def _deliver(self, text: str, event: Message) -> None:
         if self.speaks_protocol:
+            if self._login is not None and self._login.is_awaited:
+                return
             group = getattr(event, "group", None)
             if group not in self._subscriptions and not self._is_wanted(group):
                 return  # the client has left the group meanwhile

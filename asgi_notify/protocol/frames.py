@@ -28,6 +28,7 @@ __all__ = [
     "ErrorCode",
     "Ref",
     "answer",
+    "authenticated",
     "error",
     "error_code",
     "gap",
@@ -69,7 +70,10 @@ _spell = JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 def welcome(
-    connection: str, ping_interval: float | None = None, pong_timeout: float | None = None
+    connection: str,
+    ping_interval: float | None = None,
+    pong_timeout: float | None = None,
+    auth_timeout: float | None = None,
 ) -> str:
     """The first frame.
 
@@ -77,16 +81,29 @@ def welcome(
         connection: the name of this connection, as the server's log has it.
         ping_interval: seconds between two pings; None where none come.
         pong_timeout: seconds that the client has to answer one.
+        auth_timeout: seconds that the client has to show a credential; None where it need not.
     """
-    return _spell(
-        {
-            "type": "welcome",
-            "version": VERSION,
-            "connection": connection,
-            "ping_interval": ping_interval,
-            "pong_timeout": pong_timeout,
-        }
-    )
+    frame: dict[str, object] = {
+        "type": "welcome",
+        "version": VERSION,
+        "connection": connection,
+        "ping_interval": ping_interval,
+        "pong_timeout": pong_timeout,
+    }
+    return _spell(frame if auth_timeout is None else {**frame, "auth_timeout": auth_timeout})
+
+
+def authenticated(user: str, expires_at: float | None, ref: Ref = None) -> str:
+    """The answer to a credential that was taken.
+
+    Args:
+        user: the id of whom it shows.
+        expires_at: when the connection ends unless another one is shown before, in seconds
+            since 1970; None for never.
+        ref: of the request.
+    """
+    frame: dict[str, object] = {"type": "authenticated", "user": user, "expires_at": expires_at}
+    return _spell(_with_ref(frame, ref))
 
 
 def subscribed(

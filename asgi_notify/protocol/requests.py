@@ -19,6 +19,11 @@ class Request(NamedTuple):
     group: str = ""
     since: Position | None = None
     ref: Ref = None
+    token: str = ""
+
+    def __repr__(self) -> str:
+        """What it is, without the token, which is nobody's business."""
+        return f"<{self.type} {self.group}>" if self.group else f"<{self.type}>"
 
 
 class BadFrame(ClientError):
@@ -60,8 +65,13 @@ def _request(frame: dict[str, Any], ref: Ref) -> Request:
     kind = frame["type"]
     if kind in ("ping", "pong"):
         return Request(kind, ref=ref)
+    if kind == "auth":
+        token = frame.get("token")
+        if not isinstance(token, str):
+            raise BadFrame("bad_request", "'token' is missing, or no text", ref)
+        return Request(kind, token=token, ref=ref)
     if kind not in ("subscribe", "unsubscribe"):
-        known = "subscribe, unsubscribe, ping and pong"
+        known = "subscribe, unsubscribe, auth, ping and pong"
         raise BadFrame("unknown_type", f"{kind[:50]!r} is no type of frame; known are {known}", ref)
     group = _group(frame, ref)
     since = frame.get("since") if kind == "subscribe" else None

@@ -1,0 +1,362 @@
+"""The frame ``auth``: who a client is, said in its first frame, and fresh credentials later."""
+
+import json
+import logging
+from typing import Any
+
+import anyio
+import pytest
+
+from asgi_notify import (
+    AsyncWebsocketConsumer,
+    InMemoryChannelLayer,
+    NotificationConsumer,
+    URLRouter,
+    path,
+)
+from asgi_notify.auth import Identity
+from asgi_notify.exceptions import LayerUnavailable, Unauthorized
+from asgi_notify.middleware import Authentication
+from asgi_notify.protocol import PROTOCOL, read
+from asgi_notify.testing import WebsocketCommunicator
+from tests.auth.tools import NOW, Clock, credential, verify
+from tests.consumers.harness import assert_nothing_left
+from tests.consumers.streams import until
+from tests.frames import Client
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("layer")]
+
+FAR = 10_000.0  # seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class Own(NotificationConsumer):
+    """Lets each user watch the group of their own and those that begin with it."""
+
+    groups = ("all",)
+
+    async def authorize(self, group: str) -> bool:
+        user: Identity = self.scope["user"]
+        return group.startswith(f"user_{user.id}")
+
+
+class Hasty(Own):
+    auth_timeout = 0.05
+
+
+def routed(consumer: Any) -> URLRouter:
+    return URLRouter(
+        [path("notifications/<room_name>/", consumer), path("notifications/", consumer)]
+    )
+
+
+def guarded(consumer: Any, clock: Clock, **options: Any) -> Authentication:
+    options.setdefault("first_frame", True)
+    return Authentication(routed(consumer), verify, clock=clock, **options)
+
+
+async def notify(layer: InMemoryChannelLayer, group: str, data: object) -> None:
+    await layer.group_send(group, {"type": "send.notification", "data": data})
+
+
+async def closed_with(client: WebsocketCommunicator) -> tuple[int, str]:
+    event = await client.receive_output()
+    assert event["type"] == "websocket.close", event
+    return event["code"], event["reason"]
+
+
+# The first one.
+
+
+async def test_a_client_says_in_its_first_frame_who_it_is(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    async with Client(guarded(Own, clock)) as client:
+        assert (await client.welcome())["auth_timeout"] == 10
+        assert not layer.hub.has_members("all")
+        await client.say(type="auth", token=credential("7", expires_at=NOW + FAR), ref=1)
+        assert await client.frame() == {
+            "type": "authenticated", "user": "7", "expires_at": NOW + FAR, "ref": 1,
+        }  # fmt: skip
+        await client.subscribe("user_7")
+        await notify(layer, "user_7", "hello")
+        assert await client.data(1) == ["hello"]
+        await notify(layer, "all", "everybody")
+        assert await client.data(1) == ["everybody"]
+        await client.say(type="subscribe", group="user_8")
+        assert (await client.expect("error"))["code"] == "forbidden"
+    assert_nothing_left(layer, "all", "user_7")
+
+
+async def test_the_group_of_the_path_is_joined_when_the_client_is_known(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    async with Client(guarded(Own, clock), "/notifications/7/") as client:
+        await client.welcome()
+        assert layer.hub.group_count == 0
+        await client.say(type="auth", token=credential("7"))
+        assert (await client.expect("authenticated"))["expires_at"] is None
+        assert (await client.expect("subscribed"))["group"] == "user_7"
+        await notify(layer, "user_7", "hello")
+        assert await client.data(1) == ["hello"]
+
+
+async def test_a_path_of_somebody_else_closes_when_the_client_is_known(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    async with Client(guarded(Own, clock), "/notifications/8/") as client:
+        await client.welcome()
+        await client.say(type="auth", token=credential("7"))
+        await client.expect("authenticated")
+        assert (await closed_with(client))[0] == 4403
+
+
+async def test_nothing_else_is_served_before(clock: Clock, layer: InMemoryChannelLayer) -> None:
+    async with Client(guarded(Own, clock)) as client:
+        welcome = await client.welcome()
+        for frame in (
+            {"type": "subscribe", "group": "user_7", "ref": 1},
+            {"type": "unsubscribe", "group": "user_7", "ref": 1},
+            {"type": "ping", "ref": 1},
+        ):
+            await client.say(**frame)
+            error = await client.expect("error")
+            assert (error["code"], error["ref"]) == ("unauthorized", 1)
+        await client.say(type="pong")
+        message = {"type": "send.notification", "data": "secret"}
+        await layer.send(welcome["connection"], message)
+        await client.send_to("no JSON")
+        assert (await client.expect("error"))["code"] == "bad_frame"
+        await client.say(type="auth", token=credential("7"))
+        await client.expect("authenticated")
+        await client.say(type="ping", ref=2)
+        assert (await client.frame())["ref"] == 2
+
+
+@pytest.mark.parametrize("token", ["nonsense", ""])
+async def test_a_first_credential_that_is_worth_nothing_closes(token: str, clock: Clock) -> None:
+    async with Client(guarded(Own, clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=token)
+        assert (await closed_with(client))[0] == 4401
+
+
+async def test_an_expired_first_credential_closes(clock: Clock) -> None:
+    async with Client(guarded(Own, clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=credential(expires_at=NOW))
+        assert (await closed_with(client))[0] == 4401
+
+
+async def test_who_says_nothing_in_time_is_closed(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    async with Client(guarded(Hasty, clock)) as client:
+        assert (await client.welcome())["auth_timeout"] == 0.05
+        assert await closed_with(client) == (4401, "no credential was shown within 0.05 s")
+    assert_nothing_left(layer)
+
+
+async def test_who_said_it_in_time_goes_on(clock: Clock) -> None:
+    async with Client(guarded(Hasty, clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=credential("7"))
+        await client.expect("authenticated")
+        await anyio.sleep(2 * Hasty.auth_timeout)
+        await client.say(type="ping")
+        await client.expect("pong")
+
+
+async def test_a_frame_without_a_token_is_no_end(clock: Clock) -> None:
+    async with Client(guarded(Own, clock)) as client:
+        await client.welcome()
+        for token in (None, 7, ["x"]):
+            await client.send_to(json.dumps({"type": "auth", "token": token, "ref": 1}))
+            error = await client.expect("error")
+            assert (error["code"], error["ref"]) == ("bad_request", 1)
+
+
+async def test_without_authentication_a_credential_is_not_taken() -> None:
+    async with Client(routed(NotificationConsumer)) as client:
+        assert "auth_timeout" not in await client.welcome()
+        await client.say(type="auth", token="x", ref=1)
+        error = await client.expect("error")
+        assert (error["code"], error["ref"]) == ("bad_request", 1)
+
+
+async def test_where_it_is_not_required_a_client_may_stay_unknown(clock: Clock) -> None:
+    app = guarded(NotificationConsumer, clock, required=False)
+    async with Client(app) as client:
+        assert "auth_timeout" not in await client.welcome()
+        await client.subscribe("user_1")
+        await client.say(type="auth", token=credential("7"))
+        assert (await client.expect("authenticated"))["user"] == "7"
+
+
+# Whose methods would be called for a client that nobody knows yet.
+
+
+class Connects(Own):
+    async def connect(self) -> None:
+        await self.accept(PROTOCOL)
+
+
+class Receives(Own):
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data="what a stranger gets")
+
+
+class Foreign(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.accept(PROTOCOL)
+
+
+@pytest.mark.parametrize("consumer", [Connects, Receives, Foreign])
+async def test_a_consumer_that_waits_for_no_first_frame_is_not_reached(
+    consumer: type[AsyncWebsocketConsumer], clock: Clock
+) -> None:
+    async with Client(guarded(consumer, clock), denial_response=True) as client:
+        assert await client.connect() == (False, 401)
+
+
+# Later ones.
+
+
+async def test_a_fresh_credential_puts_off_the_end(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    token = credential("7", expires_at=NOW + FAR)
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    async with Client(guarded(Own, clock), "/notifications/7/", headers=headers) as client:
+        await client.welcome()
+        await client.expect("subscribed")
+        clock.move(FAR - 1)
+        await client.say(type="auth", token=credential("7", expires_at=NOW + 2 * FAR), ref=1)
+        assert await client.frame() == {
+            "type": "authenticated", "user": "7", "expires_at": NOW + 2 * FAR, "ref": 1,
+        }  # fmt: skip
+        clock.move(FAR)
+        await notify(layer, "user_7", "hello")
+        assert await client.data(1) == ["hello"]
+        clock.move(1)
+        await notify(layer, "user_7", "late")
+        assert (await closed_with(client))[0] == 4401
+
+
+@pytest.mark.parametrize(
+    ("token", "code"),
+    [
+        (credential("8"), "forbidden"),
+        ("nonsense", "unauthorized"),
+        (credential("7", expires_at=NOW), "unauthorized"),
+    ],
+    ids=["another user", "worth nothing", "expired"],
+)
+async def test_a_fresh_credential_that_is_refused_changes_nothing(
+    token: str, code: str, clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    async with Client(guarded(Own, clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=credential("7", expires_at=NOW + FAR))
+        await client.expect("authenticated")
+        await client.subscribe("user_7")
+        await client.say(type="auth", token=token, ref="x")
+        error = await client.expect("error")
+        assert (error["code"], error["ref"]) == (code, "x")
+        await notify(layer, "user_7", "hello")
+        assert await client.data(1) == ["hello"]
+        clock.move(FAR)
+        await notify(layer, "user_7", "late")
+        assert (await closed_with(client))[0] == 4401
+
+
+async def test_a_fresh_credential_comes_too_late_once_the_old_one_has_expired(
+    clock: Clock,
+) -> None:
+    async with Client(guarded(Own, clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=credential("7", expires_at=NOW + FAR))
+        await client.expect("authenticated")
+        clock.move(FAR)
+        await client.say(type="auth", token=credential("7", expires_at=NOW + 2 * FAR))
+        assert (await closed_with(client))[0] == 4401
+
+
+async def test_what_a_login_says_anew_counts_from_then_on(clock: Clock) -> None:
+    class Claimed(NotificationConsumer):
+        async def authorize(self, group: str) -> bool:
+            return group in self.scope["user"].claims["groups"]
+
+    async with Client(guarded(Claimed, clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=credential("7", claims={"groups": ["news"]}))
+        await client.expect("authenticated")
+        await client.subscribe("news")
+        await client.say(type="auth", token=credential("7", claims={"groups": ["sport"]}))
+        await client.expect("authenticated")
+        await client.subscribe("sport")
+        await client.say(type="subscribe", group="news")
+        assert (await client.expect("error"))["code"] == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "close"),
+    [
+        (LayerUnavailable("10.0.0.5: away"), "failed", 1013),
+        (RuntimeError("secret"), "failed", 1011),
+        (Unauthorized("no"), "unauthorized", 4401),
+    ],
+)
+async def test_a_verifier_that_fails_ends_nobody_who_is_known(
+    failure: Exception, code: str, close: int, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing: list[Exception] = []
+
+    async def check(shown: str) -> Identity:
+        if failing:
+            raise failing[0]
+        return await verify(shown)
+
+    app = Authentication(routed(Own), check, first_frame=True, clock=clock)
+    async with Client(app) as known, Client(app) as stranger:
+        await known.welcome()
+        await known.say(type="auth", token=credential("7"))
+        await known.expect("authenticated")
+        await stranger.welcome()
+        failing.append(failure)
+        await known.say(type="auth", token=credential("7", token_id="topsecret"))
+        error = await known.expect("error")
+        assert error["code"] == code
+        assert "10.0.0.5" not in error["message"]
+        await known.say(type="ping")
+        await known.expect("pong")
+        await stranger.say(type="auth", token=credential("7", token_id="topsecret"))
+        assert (await closed_with(stranger))[0] == close
+    assert "topsecret" not in caplog.text
+
+
+async def test_no_log_and_no_repr_shows_a_credential(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Client(guarded(Own, clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=credential("7", token_id="topsecret"))
+        await client.expect("authenticated")
+        await client.say(type="auth", token="topsecret nonsense")
+        assert "topsecret" not in (await client.expect("error"))["message"]
+    assert "topsecret" not in caplog.text
+    assert "topsecret" not in repr(read('{"type": "auth", "token": "topsecret"}'))
+    assert repr(read('{"type": "subscribe", "group": "user_7"}')) == "<subscribe user_7>"
+
+
+async def test_a_client_that_leaves_before_it_says_anything_leaves_nothing(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    async with Client(guarded(Own, clock)) as client:
+        await client.welcome()
+    await until(lambda: not layer.hub.attached)
