@@ -1,14 +1,19 @@
 """The default application: notifications over WebSocket and HTTP, publishing, a demo page."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from .asgi import json_response
+from .auth.configured import verifier_of
+from .auth.rules import Rule, own_group
+from .auth.verifying import Verifier
 from .consumers.notification import NotificationConsumer
 from .consumers.notification_http import NotificationHttpConsumer
-from .exceptions import MethodNotAllowed
+from .exceptions import ConfigurationError, MethodNotAllowed
 from .layers.base import BaseChannelLayer
 from .layers.registry import layer_from_url
 from .lifespan import serve_lifespan
+from .middleware.authentication import Authentication
 from .middleware.cors import CrossOrigin
 from .middleware.host import HostValidator
 from .middleware.limits import Limited
@@ -48,6 +53,8 @@ def make_application(
     http: type[NotificationHttpConsumer] = NotificationHttpConsumer,
     publisher: type[PublishConsumer] = PublishConsumer,
     middleware: Iterable[Callable[[ASGIApp], ASGIApp]] = (),
+    verifier: Verifier | None = None,
+    rule: Rule | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
@@ -64,6 +71,10 @@ def make_application(
     settings allow them. What an allowed origin's pages are answered has CORS headers.
     How much a client may do is limited: docs/limits.md.
 
+    Without a verifier, everybody may watch every room. With one, here or in the settings, who
+    watches has to show a credential, and hears the group ``user_<id>`` of their own alone,
+    over every transport, unless a rule says otherwise.
+
     Args:
         settings: those of the process's environment, unless given.
         layer: a channel layer, or the URL of one, which is opened and closed with the
@@ -75,11 +86,23 @@ def make_application(
         middleware: each is called with an application and returns one, such as
             ``lambda app: Observed(app, [Metrics()])``. The first stands outermost, and
             all stand behind the limits and the checks of host and origin.
+        verifier: says who shows a credential, as for `Authentication`; unless given, that of
+            the settings.
+        rule: what each user may do with a group, as in ``own_group | public("news_*")``;
+            unless given, `own_group` where there is a verifier.
+
+    Raises:
+        ConfigurationError: the settings, or what was given, cannot work.
     """
     settings = settings or Settings.of_process()
     layer = layer_from_url(layer) if isinstance(layer, str) else layer
-    watch = _AlsoReading(http.as_asgi(channel_layer=layer), settings.allowed_origins)
-    on_socket = socket.as_asgi(channel_layer=layer)
+    verifier = verifier_of(settings) if verifier is None else verifier
+    if verifier is not None:
+        rule = own_group if rule is None else rule
+    options: dict[str, Any] = {"channel_layer": layer} | ({} if rule is None else {"rule": rule})
+    asking = _asking(verifier, settings)
+    watch = _AlsoReading(asking(http.as_asgi(**options)), settings.allowed_origins)
+    on_socket = asking(socket.as_asgi(**options))
     publish = publisher.as_asgi(
         channel_layer=layer, key=settings.publish_key, max_body_size=settings.max_body_size
     )
@@ -108,6 +131,24 @@ def make_application(
     if settings.allowed_origins:
         app = CrossOrigin(app, settings.allowed_origins)
     return Limited(HostValidator(app, settings.allowed_hosts), settings.limits)
+
+
+def _asking(verifier: Verifier | None, settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+    """What has those who watch show who they are, where there is a verifier."""
+    if verifier is not None:
+        return lambda app: Authentication(
+            app,
+            verifier,
+            cookie=settings.auth_cookie,
+            first_frame=True,
+            allowed_origins=settings.allowed_origins,
+        )
+    if settings.auth_cookie:
+        raise ConfigurationError(
+            "ASGI_NOTIFY_AUTH_COOKIE names a cookie, and nothing says what is in it: give a "
+            "verifier, or set ASGI_NOTIFY_TOKEN_KEYS, ASGI_NOTIFY_JWT_KEY or ASGI_NOTIFY_JWT_JWKS"
+        )
+    return lambda app: app
 
 
 def _opening(layer: BaseChannelLayer) -> ASGIApp:

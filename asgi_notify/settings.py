@@ -40,6 +40,16 @@ class Settings:
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
         limits: how much clients may do to the default application
             (``ASGI_NOTIFY_LIMIT_CONNECTIONS`` and so on: docs/limits.md).
+        token_keys: secrets of signed tokens, of which the first signs
+            (``ASGI_NOTIFY_TOKEN_KEYS``, separated by commas).
+        jwt_key: what JSON Web Tokens are verified with, a secret or a public key in PEM
+            (``ASGI_NOTIFY_JWT_KEY``, where a backslash and an n is a line break, too); or None.
+        jwt_jwks: a file or an https URL that has their keys (``ASGI_NOTIFY_JWT_JWKS``), or None.
+        jwt_audience: of which they have to name one (``ASGI_NOTIFY_JWT_AUDIENCE``, commas).
+        jwt_issuer: of which they have to name one (``ASGI_NOTIFY_JWT_ISSUER``, commas).
+        jwt_algorithms: where these are others than the common one of a key
+            (``ASGI_NOTIFY_JWT_ALGORITHMS``, commas).
+        auth_cookie: the name of a cookie that holds a token (``ASGI_NOTIFY_AUTH_COOKIE``).
     """
 
     layer: str = "memory://?history=user_*"  # what a browser's reconnect may miss
@@ -54,6 +64,13 @@ class Settings:
     direct: bool = True
     gc_tuning: bool = True
     limits: Limits = field(default_factory=Limits)
+    token_keys: tuple[str, ...] = field(default=(), repr=False)  # not for a log
+    jwt_key: str | None = field(default=None, repr=False)
+    jwt_jwks: str | None = None
+    jwt_audience: tuple[str, ...] = ()
+    jwt_issuer: tuple[str, ...] = ()
+    jwt_algorithms: tuple[str, ...] = ()
+    auth_cookie: str | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -76,6 +93,13 @@ class Settings:
             direct=_switch(environ, "ASGI_NOTIFY_DIRECT", cls.direct),
             gc_tuning=_switch(environ, "ASGI_NOTIFY_GC_TUNING", cls.gc_tuning),
             limits=Limits.from_environ(environ),
+            token_keys=_list(environ, "ASGI_NOTIFY_TOKEN_KEYS"),
+            jwt_key=environ.get("ASGI_NOTIFY_JWT_KEY", "").replace("\\n", "\n") or None,
+            jwt_jwks=environ.get("ASGI_NOTIFY_JWT_JWKS") or None,
+            jwt_audience=_list(environ, "ASGI_NOTIFY_JWT_AUDIENCE"),
+            jwt_issuer=_list(environ, "ASGI_NOTIFY_JWT_ISSUER"),
+            jwt_algorithms=_list(environ, "ASGI_NOTIFY_JWT_ALGORITHMS"),
+            auth_cookie=environ.get("ASGI_NOTIFY_AUTH_COOKIE") or None,
         )
 
     @classmethod

@@ -30,6 +30,13 @@ def test_every_variable_is_read() -> None:
         "ASGI_NOTIFY_ALLOWED_HOSTS": "a.example,, .b.example ",
         "ASGI_NOTIFY_HANDLER_THREADS": "7",
         "ASGI_NOTIFY_MAX_BODY_SIZE": "1000",
+        "ASGI_NOTIFY_TOKEN_KEYS": "one, two",
+        "ASGI_NOTIFY_JWT_KEY": r"-----BEGIN\nx",
+        "ASGI_NOTIFY_JWT_JWKS": "https://login.example/keys",
+        "ASGI_NOTIFY_JWT_AUDIENCE": "us,them",
+        "ASGI_NOTIFY_JWT_ISSUER": "https://login.example",
+        "ASGI_NOTIFY_JWT_ALGORITHMS": "RS512",
+        "ASGI_NOTIFY_AUTH_COOKIE": "login",
         "OTHER": "x",
     }
     assert Settings.from_environ(environ) == Settings(
@@ -39,12 +46,20 @@ def test_every_variable_is_read() -> None:
         allowed_hosts=("a.example", ".b.example"),
         handler_threads=7,
         max_body_size=1000,
+        token_keys=("one", "two"),
+        jwt_key="-----BEGIN\nx",
+        jwt_jwks="https://login.example/keys",
+        jwt_audience=("us", "them"),
+        jwt_issuer=("https://login.example",),
+        jwt_algorithms=("RS512",),
+        auth_cookie="login",
     )
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
     names = ("LAYER", "PUBLISH_KEY", "ALLOWED_ORIGINS", "ALLOWED_HOSTS", "HANDLER_THREADS",
-             "MAX_BODY_SIZE")  # fmt: skip
+             "MAX_BODY_SIZE", "TOKEN_KEYS", "JWT_KEY", "JWT_JWKS", "JWT_AUDIENCE", "JWT_ISSUER",
+             "JWT_ALGORITHMS", "AUTH_COOKIE")  # fmt: skip
     assert Settings.from_environ({f"ASGI_NOTIFY_{name}": "" for name in names}) == Settings()
 
 
@@ -93,4 +108,5 @@ def test_the_environment_is_read_at_doors_alone() -> None:
 
 
 def test_settings_that_are_printed_keep_the_key_to_themselves() -> None:
-    assert "hunter2" not in repr(Settings(publish_key="hunter2"))
+    settings = Settings(publish_key="hunter2", token_keys=("hunter2",), jwt_key="hunter2")
+    assert "hunter2" not in repr(settings)

@@ -7,6 +7,7 @@ from .listen import listen
 from .routes import routes
 from .send import send
 from .serve import serve
+from .token import token
 from .worker import worker
 
 __all__ = ["command"]
@@ -26,6 +27,7 @@ def command(context: click.Context) -> None:
 
 command.add_command(serve)
 command.add_command(send)
+command.add_command(token)
 command.add_command(routes)
 command.add_command(worker)
 command.add_command(listen)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import click
@@ -12,7 +12,7 @@ from ..client import Gap, Notification, ServerUnavailable, Status, connect
 from ..exceptions import ConfigurationError, InvalidName, MissingExtra, NotifyError
 from ..names import require_group_name
 from .address import notifications_url
-from .options import url_option
+from .options import token_option, url_option
 
 __all__ = ["listen"]
 
@@ -24,6 +24,7 @@ Write = Callable[[Notification], None]
 @click.command()
 @click.argument("target", nargs=-1, metavar="[URL] GROUP")
 @url_option
+@token_option
 @click.option("--since", metavar="POSITION", help="Begin behind the notification with this id.")
 @click.option("--json", "as_json", is_flag=True, help="Print each as a JSON object in one line.")
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after so many.")
@@ -32,6 +33,7 @@ def listen(
     context: click.Context,
     target: tuple[str, ...],
     url: str,
+    token: str | None,
     since: str | None,
     as_json: bool,
     count: int | None,
@@ -48,7 +50,8 @@ def listen(
     write = _write_json if as_json else _write_data
     try:
         require_group_name(group)
-        anyio.run(_listen, notifications_url(url), group, since, count, write)
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        anyio.run(_listen, notifications_url(url), headers, group, since, count, write)
     except MissingExtra as error:
         raise click.ClickException(str(error)) from error
     except (InvalidName, ConfigurationError) as error:
@@ -78,9 +81,16 @@ def _place(context: click.Context, target: tuple[str, ...], url: str) -> tuple[s
             raise click.UsageError("give a group, such as user_42, and before it a URL or none")
 
 
-async def _listen(url: str, group: str, since: str | None, count: int | None, write: Write) -> None:
+async def _listen(
+    url: str,
+    headers: Mapping[str, str],
+    group: str,
+    since: str | None,
+    count: int | None,
+    write: Write,
+) -> None:
     async with (
-        connect(url, on_status=_Narrator()) as client,
+        connect(url, headers=headers, on_status=_Narrator()) as client,
         client.subscribe(group, since, on_gap=_tell_gap) as notifications,
     ):
         number = 0

@@ -4,7 +4,7 @@ import click
 
 from .address import DEFAULT_URL
 
-__all__ = ["key_option", "log_level_option", "url_option"]
+__all__ = ["key_option", "log_level_option", "token_option", "url_option"]
 
 url_option = click.option(
     "--url",
@@ -20,6 +20,13 @@ key_option = click.option(
     envvar="ASGI_NOTIFY_PUBLISH_KEY",
     show_envvar=True,
     help="The publish key, if the server wants one.",
+)
+
+token_option = click.option(
+    "--token",
+    envvar="ASGI_NOTIFY_TOKEN",
+    show_envvar=True,
+    help="A user's token, if the server wants one.",
 )
 
 log_level_option = click.option(

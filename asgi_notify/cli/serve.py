@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 from click.core import ParameterSource
 
+from ..auth.configured import verifier_of
 from ..exceptions import ConfigurationError, InvalidName, MissingExtra
 from ..hosts import is_loopback
 from ..layers.registry import DEFAULT_CHANNEL_LAYER, channel_layers, layer_from_url
@@ -149,6 +150,8 @@ def serve(
     The default one has a WebSocket for each room, publishing over HTTP, and a
     demo page. Publishers show the key in ASGI_NOTIFY_PUBLISH_KEY, if that is set.
     It has to be set for listening on anything but the loopback interface.
+    Everybody may watch, unless keys for logins are set (asgi-notify token --help):
+    then each user hears their own room alone.
 
     Who may do what with MODULE:APP is for that application to say: for it no
     key is asked for.
@@ -171,7 +174,7 @@ def serve(
             settings = Settings.of_process()
             _check(settings)
             if is_default:
-                _check_key(settings, uds or host)
+                _check_open(settings, uds or host)
             if uds is None:
                 check_address(host, port)
             else:
@@ -215,6 +218,7 @@ def _check(settings: Settings) -> None:
         layer_from_url(settings.layer)
     SameOriginValidator(_nothing, settings.allowed_origins)
     HostValidator(_nothing, settings.allowed_hosts)
+    verifier_of(settings)
 
 
 def _embed(stack: ExitStack, log_config: dict[str, Any], url: str) -> None:
@@ -257,11 +261,20 @@ def _check_together(context: click.Context) -> None:
             raise ConfigurationError(f"--{one} and --{other} do not go together: leave one away")
 
 
-def _check_key(settings: Settings, place: str) -> None:
-    if settings.publish_key is None and not is_loopback(place):
+def _check_open(settings: Settings, place: str) -> None:
+    """Look at what others may do who reach the server, and not only this machine's programs."""
+    if is_loopback(place):
+        return
+    if settings.publish_key is None:
         raise ConfigurationError(
             f"listening on {place} lets others publish, which needs a key: set "
             "ASGI_NOTIFY_PUBLISH_KEY to a secret of your choice, or listen on 127.0.0.1"
+        )
+    if verifier_of(settings) is None:
+        click.echo(
+            f"Everybody who reaches {place} may watch every room, since no login is asked for: "
+            "set ASGI_NOTIFY_TOKEN_KEYS, ASGI_NOTIFY_JWT_KEY or ASGI_NOTIFY_JWT_JWKS",
+            err=True,
         )
 
 

@@ -131,6 +131,26 @@ def server() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
+def test_it_shows_a_token_where_the_server_wants_one(run: Run, environ: dict[str, str]) -> None:
+    environ["ASGI_NOTIFY_TOKEN_KEYS"] = "k" * 32
+    app = "asgi_notify.app:application"
+    with Server("uvicorn-websockets-sansio", app, env=dict(environ)) as server:
+        token = run("token", "42").output.strip()
+        with listening(server.http, "user_42", "--token", token, "--count", "1") as listener:
+            wait_until_watched(CommandPublisher(server.http), 42)
+            assert listener.out.get(timeout=WAIT) == "is anybody there?\n"
+            assert listener.end() == 0
+        environ["ASGI_NOTIFY_TOKEN"] = token
+        others = run("listen", server.http, "user_7")
+        assert (others.exit_code, "user_7" in others.output) == (1, True)
+        environ["ASGI_NOTIFY_TOKEN"] = "wrong"
+        refused = run("listen", server.http, "user_42")
+        assert refused.exit_code == 1
+        assert "401" in refused.output
+        assert "wrong" not in refused.output
+
+
 def wait_until_watched(publisher: CommandPublisher, room: int) -> None:
     """Publish to a room until somebody is there."""
     deadline = time.monotonic() + WAIT

@@ -54,6 +54,33 @@ def test_a_host_that_others_reach_needs_a_key(
     assert served["host"] == host
 
 
+def test_it_says_that_everybody_may_watch_where_others_come_in(
+    run: Run, served: dict[str, Any], environ: dict[str, str]
+) -> None:
+    environ["ASGI_NOTIFY_PUBLISH_KEY"] = "secret"
+    (line,) = run("serve", "--host", "0.0.0.0").output.splitlines()
+    assert line.startswith("Everybody who reaches 0.0.0.0 may watch every room")
+    assert "ASGI_NOTIFY_TOKEN_KEYS" in line
+    assert run("serve").output == ""  # on loopback nobody else comes in
+    environ["ASGI_NOTIFY_TOKEN_KEYS"] = "k" * 32
+    assert run("serve", "--host", "0.0.0.0").output == ""
+    del environ["ASGI_NOTIFY_TOKEN_KEYS"]
+    another = run("serve", "examples.quickstart:app", "--host", "0.0.0.0")
+    assert another.output == ""  # who may watch there is for that application to say
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_keys_for_logins_are_looked_at_first(
+    run: Run, served: dict[str, Any], environ: dict[str, str], host: str
+) -> None:
+    environ.update(ASGI_NOTIFY_PUBLISH_KEY="secret", ASGI_NOTIFY_TOKEN_KEYS="short-key")
+    refused = run("serve", "--host", host)
+    assert refused.exit_code == 2
+    assert "32 bytes" in refused.output
+    assert "short-key" not in refused.output
+    assert served == {}
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_the_loopback_interface_needs_none(run: Run, served: dict[str, Any], host: str) -> None:
     assert run("serve", "--host", host).exit_code == 0
