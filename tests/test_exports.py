@@ -26,7 +26,7 @@ DOORS = ["consumers", "exceptions", "layers", "middleware", "routing", "settings
 # These are asked for by their own name, such as asgi_notify.client:
 OWN_NAMES = ["app", "asgi", "auth", "auth.jwt", "client", "demo", "events", "layers.engine",
              "layers.shared", "layers.valkey_layer", "lifespan", "positions", "protocol", "sse",
-             "testing", "users"]  # fmt: skip
+             "testing", "ticketing", "users"]  # fmt: skip
 
 PACKAGES = sorted(
     module.name

@@ -5,6 +5,7 @@ from .revocations import is_revoked, revoke_token, revoke_user
 from .rules import Action, Rule, anybody, groups_in_claim, own_group, public, rule
 from .session import AuthSession, session_of
 from .signed import SignedTokens
+from .tickets import Tickets
 from .verifying import Verifier
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Identity",
     "Rule",
     "SignedTokens",
+    "Tickets",
     "Verifier",
     "anybody",
     "groups_in_claim",

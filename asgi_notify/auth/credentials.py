@@ -7,10 +7,21 @@ from ..asgi import query_value
 from ..exceptions import Unauthorized
 from ..types import Scope
 
-__all__ = ["MAX_CREDENTIAL", "SUBPROTOCOL", "Shown", "require_readable", "shown_in", "without"]
+__all__ = [
+    "MAX_CREDENTIAL",
+    "SUBPROTOCOL",
+    "TICKET",
+    "Shown",
+    "require_readable",
+    "shown_in",
+    "without",
+]
 
 SUBPROTOCOL = "asgi-notify.auth."
 """A subprotocol that begins so carries a credential; browsers can send no header of their own."""
+
+TICKET = "ticket."
+"""What a ticket begins with, and no token does: theirs begin with base64 of JSON."""
 
 MAX_CREDENTIAL = 8 * 1024
 """Characters; a cookie holds 4096, and a token with many claims somewhat more."""

@@ -21,6 +21,8 @@ class Identity:
         expires_at: from when on the credential is worth nothing; None if it always is.
         issued_at: when it was made, if it says so.
         token_id: what distinguishes it from others of the user, to revoke it alone.
+        groups: the only groups that it may be used for, as a ticket may say; None for all that
+            the user may do something with.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Identity:
     expires_at: float | None = None
     issued_at: float | None = None
     token_id: str | None = None
+    groups: frozenset[str] | None = None
 
     is_authenticated = True
     """As the users of Django and Starlette have it."""

@@ -182,8 +182,15 @@ class Notifications(AsyncConsumer):
         return True
 
     async def _require_allowed(self, group: str) -> None:
+        self._require_bound(group)
         answer = await awaitable(self, "authorize", self.authorize(group))
         require_yes(self, "authorize", answer)
+
+    def _require_bound(self, group: str) -> None:
+        """Raise `Forbidden` where the user has shown a ticket that is for other groups only."""
+        identity = self.identity
+        if identity is not None and identity.groups is not None and group not in identity.groups:
+            raise Forbidden(f"this ticket is not for {group}")
 
     @property
     def identity(self) -> Identity | None:
@@ -198,6 +205,7 @@ class Notifications(AsyncConsumer):
             Forbidden: the user may not do that.
             Unauthorized: whoever is there has not said who it is, and may not do that.
         """
+        self._require_bound(group)
         if self.rule is None:
             return
         identity = self.identity

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-from ..auth.credentials import Shown, shown_in, without
+from ..auth.credentials import TICKET, Shown, shown_in, without
 from ..auth.identity import Identity, identity_of
 from ..auth.session import AuthSession
 from ..auth.verifying import Verifier, verify_with
@@ -117,12 +117,14 @@ class Authentication:
                 "a cookie counts only for pages of this origin; name others in allowed_origins"
             )
         if identity is not None:
-            return AuthSession(self._verify, identity, clock=self._clock)
+            return AuthSession(self._verify_frame, identity, clock=self._clock)
         must_authenticate = self._first_frame and _offers_protocol(scope)
         if self._required and not must_authenticate:
             raise Unauthorized(f"no credential was shown; {_HOW}")
         must_authenticate = must_authenticate and self._required
-        return AuthSession(self._verify, must_authenticate=must_authenticate, clock=self._clock)
+        return AuthSession(
+            self._verify_frame, must_authenticate=must_authenticate, clock=self._clock
+        )
 
     async def _identity(self, shown: list[Shown]) -> Identity:
         first, *others = shown
@@ -139,6 +141,12 @@ class Authentication:
                     f"the credentials ({first.source}, {other.source}) are of different users"
                 )
         return identity
+
+    async def _verify_frame(self, credential: str) -> Identity:
+        """Who shows a token, or a ticket, in a frame."""
+        if self._verify_ticket is not None and credential.startswith(TICKET):
+            return await self._verify_ticket(credential)
+        return await self._verify(credential)
 
     async def _ask(self, shown: Shown) -> Identity:
         if shown.source == "ticket" and self._verify_ticket is not None:
