@@ -37,28 +37,32 @@ SMALLEST = 256  # bytes that an entry takes there beside its frame
 class Turn:
     """What one event loop has to write before it goes on to its next turn.
 
-    It also holds the frames that were encoded in this turn, by their text, and the chunks of HTTP
-    answers, by what they carry. They are dropped at its end, so nothing of what was sent stays in
-    memory.
+    It also holds what was encoded in this turn. That is dropped at its end, so nothing of what
+    was sent stays in memory.
+
+    Attributes:
+        frames: frames by their text, for all that are sent an equal text in this turn.
     """
 
-    __slots__ = ("__weakref__", "_chunks", "_context", "_due", "_frames", "_held")
+    __slots__ = ("__weakref__", "_chunks", "_context", "_due", "_held", "frames")
 
     def __init__(self) -> None:
+        self.frames: dict[str, bytes] = {}
         self._due: deque[Gathered] = deque()
-        self._frames: dict[str, bytes] = {}
-        self._chunks: dict[bytes, bytes] = {}
+        self._chunks: dict[bytes, bytes] = {}  # of HTTP answers, by what they carry
         self._held = 0  # bytes that both take, about
         self._context = Context()  # for callbacks; an empty one, so that no sender's is kept
 
-    def frame(self, text: str) -> bytes:
-        """The frame of a text, shared by all that are sent an equal text in this turn.
+    def spell(self, text: str) -> bytes:
+        """Make the frame of a text, and keep it in ``frames`` until the turn ends.
 
         Raises:
             UnicodeEncodeError: the text holds half of a surrogate pair.
         """
-        frame = self._frames.get(text)
-        return self._spell(text) if frame is None else frame
+        frame = frame_of(0x81, text.encode())
+        self._make_room(frame)
+        self.frames[text] = frame
+        return frame
 
     def chunk(self, part: bytes) -> bytes:
         """The chunk that carries a part of an HTTP answer, shared like a frame.
@@ -81,19 +85,13 @@ class Turn:
             gathered.loop.call_soon(self._flush, context=self._context)
         self._due.append(gathered)
 
-    def _spell(self, text: str) -> bytes:
-        frame = frame_of(0x81, text.encode())
-        self._make_room(frame)
-        self._frames[text] = frame
-        return frame
-
     def _make_room(self, data: bytes) -> None:
         if self._held > SHARED:
             self._forget()
         self._held += len(data) + SMALLEST
 
     def _forget(self) -> None:
-        self._frames.clear()
+        self.frames.clear()
         self._chunks.clear()
         self._held = 0
 
@@ -137,7 +135,8 @@ class Gathered(Bounded):
     ) -> None:
         super().__init__(transport, loop, parse)
         self._turn = turn
-        self._pending: list[bytes] = []
+        # None where nothing waits: a list of each connection's own would lie in slow memory.
+        self._pending: list[bytes] | None = None
         self._size = 0  # of all that is pending, in bytes
         self._is_queued = False  # whether the turn will flush this transport
 
@@ -150,8 +149,16 @@ class Gathered(Bounded):
     def flush(self) -> int:
         """Write what waits, at the end of the turn; return how many bytes it was."""
         self._is_queued = False
-        size = self._size
-        self._write_pending()
+        pending, size = self._pending, self._size
+        if pending is None:
+            return 0
+        # What `_write_pending` does, without the cost of a call for each connection.
+        self._pending = None
+        self._size = 0
+        if not self._inner.is_closing():
+            self._inner.write(b"".join(pending))
+        if size > GATHERED:
+            self.look()
         return size
 
     def close(self) -> None:
@@ -169,20 +176,25 @@ class Gathered(Bounded):
         self._write_pending()
         super().leave()
 
+    def look(self) -> None:
+        """Called when much was written, so that more may be taken."""
+
     def _gather(self, data: bytes) -> None:
-        self._pending.append(data)
+        if self._pending is None:
+            self._pending = [data]
+        else:
+            self._pending.append(data)
         self._size += len(data)
         if not self._is_queued:
             self._is_queued = True
             self._turn.add(self)
 
     def _write_pending(self) -> None:
-        if self._pending:
-            data = b"".join(self._pending)
-            self._pending.clear()
+        pending, self._pending = self._pending, None
+        if pending is not None:
             self._size = 0
             if not self._inner.is_closing():
-                self._inner.write(data)
+                self._inner.write(b"".join(pending))
 
 
 class Gathering(Gathered):
@@ -235,27 +247,31 @@ class Gathering(Gathered):
         """
         if not self.is_ready or type(text) is not str:
             return False
-        self._take(self._turn.frame(text))
+        turn = self._turn
+        frame = turn.frames.get(text)
+        if frame is None:
+            frame = turn.spell(text)
+        self._gather(frame)
+        if self._size > GATHERED:
+            self.is_ready = False  # until it is written
         return True
 
     def send_bytes(self, data: bytes) -> bool:
         """Take a binary message if the client is ready for it; return whether it was taken."""
         if not self.is_ready or type(data) is not bytes:
             return False
-        self._take(frame_of(0x82, data))
+        self._gather(frame_of(0x82, data))
+        if self._size > GATHERED:
+            self.is_ready = False
         return True
-
-    def flush(self) -> int:
-        """Write what waits, at the end of the turn; return how many bytes it was."""
-        size = super().flush()
-        if size > GATHERED:
-            self.look()
-        return size
 
     def write(self, data: bytes) -> None:
         """Write data of uvicorn's at once, after what waits."""
-        self._pending.append(data)
-        self._write_pending()
+        if self._pending is not None:
+            self._pending.append(data)
+            self._write_pending()
+        elif not self._inner.is_closing():
+            self._inner.write(data)
         self.look()
 
     def close(self) -> None:
@@ -291,11 +307,6 @@ class Gathering(Gathered):
         """Take messages again, since uvicorn's ``send`` has returned."""
         self._sending -= 1
         self.look()
-
-    def _take(self, frame: bytes) -> None:
-        self._gather(frame)
-        if self._size > GATHERED:
-            self.is_ready = False  # until it is written
 
 
 def frame_of(first: int, payload: bytes) -> bytes:

@@ -72,15 +72,12 @@ class LastSpelled(Generic[Words]):
 
     def find(self, message: Message) -> Words | None:
         """The text of a message. Callers look at `known` first, which is faster."""
-        text = self._find(message)
-        self.known = message, text
-        return text
-
-    def _find(self, message: Message) -> Words | None:
+        text: Words | None
         try:
             text = self._spell(message)
             if isinstance(text, str) and not text.isascii():
                 text.encode()  # half of a surrogate pair is no text
         except Exception:  # which its handlers will meet in their turn
-            return None
+            text = None
+        self.known = message, text
         return text

@@ -148,7 +148,7 @@ async def test_nothing_of_what_was_sent_is_kept() -> None:
         await checkpoint()
     turn = gathering.turn_of(protocol.loop)
     assert turn is not None
-    assert (turn._frames, turn._held, len(turn._due)) == ({}, 0, 0)
+    assert (turn.frames, turn._held, len(turn._due)) == ({}, 0, 0)
     await connection.end()
 
 

@@ -133,9 +133,9 @@ class Hearer:
 
 
 class Connection:
-    """One connection to a server that runs nothing but a `Hearer`."""
+    """One connection to a server that runs nothing but a `Hearer`, or another application."""
 
-    def __init__(self, *, is_read: bool = True, app: Hearer | None = None, **options: Any) -> None:
+    def __init__(self, *, is_read: bool = True, app: Any = None, **options: Any) -> None:
         self.app = app or Hearer()
         config = server.Config(
             self.app, ws=WebSocketProtocol, http=HttpProtocol, log_config=None, lifespan="off",
@@ -150,10 +150,7 @@ class Connection:
 
     async def open(self, *headers: str, before: bytes = b"") -> WebSocketProtocol:
         """Make it a WebSocket, by a request that stands in one read behind something."""
-        key = base64.b64encode(bytes(16)).decode()
-        lines = ["GET / HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket",
-                 "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", *headers]  # fmt: skip
-        await self.wire.receive(before + "\r\n".join([*lines, "", ""]).encode())
+        await self.ask(*headers, before=before)
         await until(lambda: self.app.send is not None)
         self.wire.read()
         assert self.wire.sent.startswith(b"HTTP/1.1 101"), self.wire.sent
@@ -161,6 +158,13 @@ class Connection:
         protocol = self.wire.protocol
         assert isinstance(protocol, WebSocketProtocol)
         return protocol
+
+    async def ask(self, *headers: str, path: str = "/", before: bytes = b"") -> None:
+        """Send the request for a WebSocket."""
+        key = base64.b64encode(bytes(16)).decode()
+        lines = [f"GET {path} HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket",
+                 "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", *headers]  # fmt: skip
+        await self.wire.receive(before + "\r\n".join([*lines, "", ""]).encode())
 
     async def fill(self) -> None:
         """Have the application send more than the client reads."""

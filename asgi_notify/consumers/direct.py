@@ -43,6 +43,9 @@ class _Turn:
 
     The bound is renewed in the next turn of the loop. That callback is scheduled when half of
     the messages have gone, so a sender that waits now and then never comes to the end of them.
+
+    Attributes:
+        left: how many; whoever sends one counts it, and calls `renew_soon` at half of `TURN`.
     """
 
     __slots__ = ("left",)
@@ -50,12 +53,10 @@ class _Turn:
     def __init__(self) -> None:
         self.left = TURN
 
-    def count(self) -> None:
-        """Count a message that went directly."""
-        self.left -= 1
-        if self.left == TURN // 2:
-            # In an empty context, so that the sender's is not kept alive.
-            asyncio.get_running_loop().call_soon(self._renew, context=Context())
+    def renew_soon(self) -> None:
+        """Have the bound renewed in the next turn of the loop."""
+        # In an empty context, so that the sender's is not kept alive.
+        asyncio.get_running_loop().call_soon(self._renew, context=Context())
 
     def _renew(self) -> None:
         self.left = TURN
@@ -92,7 +93,9 @@ class Direct:
         text = self._text_of(message)
         if text is None or not self._send_text(text):
             return False
-        turn.count()
+        turn.left -= 1
+        if turn.left == TURN // 2:
+            turn.renew_soon()
         return True
 
 

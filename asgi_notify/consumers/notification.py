@@ -279,19 +279,21 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
     def _direct(self, send: Send) -> Direct | None:
         if not self._only_passes_on:
             return super()._direct(send)
-        return direct_of(self.scope, send, self._text_at_once)
+        may_differ = _offers_protocol(self.scope) or self.speaks_protocol or self._renderings
+        if may_differ or not is_ours(type(self), "connect"):
+            return direct_of(self.scope, send, self._text_at_once)
+        # One function for all: of thousands of consumers, each one lies in slow memory.
+        return direct_of(self.scope, send, _plain_text)
 
     def _text_at_once(self, message: Message) -> str | None:
         if not self._only_passes_on or message["type"] != "send.notification":
             return super()._text_at_once(message)
         if not self.speaks_protocol:
-            last = last_text
-        elif getattr(message, "group", None) in self._subscriptions:
-            last = last_frame
-        else:
-            return None
-        known, text = last.known
-        return text if known is message else last.find(message)
+            return _plain_text(message)
+        if getattr(message, "group", None) in self._subscriptions:
+            known, text = last_frame.known
+            return text if known is message else last_frame.find(message)
+        return None
 
     async def _tell_gap(self, group: str, reason: str, lost: int | None) -> None:
         if self.speaks_protocol and group in self._subscriptions:
@@ -356,6 +358,14 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
                     ClientTimeout(f"nothing was heard for {self.pong_timeout:g} s after a ping")
                 )
                 return
+
+
+def _plain_text(message: Message) -> str | None:
+    """The text that any client without the protocol gets; None where a handler has to decide."""
+    if message["type"] != "send.notification":
+        return None
+    known, text = last_text.known
+    return text if known is message else last_text.find(message)
 
 
 def _offers_protocol(scope: Scope) -> bool:

@@ -68,6 +68,8 @@ _texts = SpelledOnce(lambda message: as_text(message["data"]))
 def text_of(message: Message) -> str:
     """What a client without the protocol gets, unless `Notifications.render` is overridden."""
     data = message["data"]
+    if type(data) is str and data.isascii():  # what `as_text` would find, and most often is so
+        return data
     # It is not worth remembering where the data is the text already, or where the message was
     # sent to one channel, so that nobody else asks for it.
     if isinstance(data, str) or not isinstance(message, FrozenMessage) or message.group is None:

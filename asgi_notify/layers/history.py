@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 
 from ..codec import FrozenMessage, set_position
@@ -19,6 +19,9 @@ __all__ = ["MAX_GROUPS", "Histories", "History", "is_transient"]
 MAX_GROUPS = 10_000  # with 100 messages of 1 kB each, about 1 GB at worst
 
 _TRANSIENT = frozenset({CLOSE, *PRESENCE})
+
+# The class of a named tuple makes its objects in a function written in Python; this does not.
+_position = partial(tuple.__new__, Position)
 
 LOOKS = 2  # groups per append; more than the one that an append may add to those waiting
 
@@ -82,6 +85,7 @@ class Histories:
     Attributes:
         evicted: how many groups had to go because there were too many.
         keeps: something true for the name of a group that has a history, else None.
+        remembers: something true for the name of a group whose history was begun, else None.
 
     Raises:
         ConfigurationError: one of these makes no sense.
@@ -102,6 +106,7 @@ class Histories:
         ask: Callable[[str], _Retention | None] = lru_cache(max_groups)(find)
         self.keeps = ask if limits else _no_retention
         self._records: OrderedDict[str, _Record] = OrderedDict()  # the least recently used first
+        self.remembers = self._records.get
         self._epoch = new_epoch()  # of the groups that begin now
         self._look_at = inf
 
@@ -127,7 +132,7 @@ class Histories:
             return None
         self._records.move_to_end(group)  # as the one that was used last
         now = self._clock()
-        if record not in record.retention.waiting:
+        if not record.is_waiting:
             due = record.retention.put(record, now)
             self._look_at = min(self._look_at, due)
         position = record.append(message, now)
@@ -172,7 +177,7 @@ class Histories:
         """Forget all groups; whatever is sent next begins a new history."""
         self._records.clear()
         for retention in self._retentions.values():
-            retention.waiting.clear()
+            retention.waiting.clear()  # their records are not used again
         self._look_at = inf
         self._epoch = new_epoch()
 
@@ -221,6 +226,7 @@ class _Retention:
     def put(self, record: "_Record", now: float) -> float:
         """Let a group wait for its look, and return when that is due."""
         due = self.waiting[record] = now + self.ttl
+        record.is_waiting = True
         return due
 
     def look(self, now: float) -> None:
@@ -229,6 +235,7 @@ class _Retention:
             if self.due > now:
                 return
             record, _ = self.waiting.popitem(last=False)
+            record.is_waiting = False
             record.expire(now)
             if record.held:
                 self.put(record, now)
@@ -253,7 +260,10 @@ class _Record:
     expired, the list is emptied and the base begins anew.
     """
 
-    __slots__ = ("_base", "_ring", "epoch", "first", "group", "retention", "top")
+    __slots__ = (
+        "_base", "_expires_at", "_ring", "epoch", "first", "group", "is_waiting", "retention",
+        "top",
+    )  # fmt: skip
 
     def __init__(self, group: str, epoch: str, retention: _Retention) -> None:
         self.group = group
@@ -261,8 +271,10 @@ class _Record:
         self.retention = retention
         self.top = 0  # the offset of the newest message there ever was
         self.first = 1  # of the oldest that is held; behind the top where none is
+        self.is_waiting = False  # for its look, in its retention
         self._base = 1  # of the one that came to the first place when the ring was empty
         self._ring: list[tuple[float, FrozenMessage]] = []
+        self._expires_at = -inf  # before that time no message expires
 
     @property
     def held(self) -> int:
@@ -271,16 +283,19 @@ class _Record:
 
     def append(self, message: FrozenMessage, now: float) -> Position:
         """Hold one more message, in the place of the oldest when there are enough."""
-        self.expire(now)
-        self.top += 1
-        position = Position(self.epoch, self.top)
+        if now >= self._expires_at:
+            self.expire(now)
+        retention = self.retention
+        self.top = top = self.top + 1
+        position = _position((self.epoch, top))
         set_position(message, position)
-        place = self._place(self.top)
+        place = (top - self._base) % retention.size
         if place == len(self._ring):
-            self._ring.append((now + self.retention.ttl, message))
+            self._ring.append((now + retention.ttl, message))
         else:
-            self._ring[place] = (now + self.retention.ttl, message)
-        self.first = max(self.first, self.top - self.retention.size + 1)
+            self._ring[place] = (now + retention.ttl, message)
+        if top - self.first == retention.size:
+            self.first += 1  # the oldest has made room
         return position
 
     def after(self, offset: int, limit: int | None) -> list[FrozenMessage]:
@@ -292,12 +307,15 @@ class _Record:
         """Let go of the messages whose time is over."""
         while self.first <= self.top:
             place = self._place(self.first)
-            if self._ring[place][0] > now:
+            expires_at, _ = self._ring[place]
+            if expires_at > now:
+                self._expires_at = expires_at
                 return
             self._ring[place] = _GONE
             self.first += 1
         self._ring.clear()
         self._base = self.top + 1
+        self._expires_at = -inf
 
     def _place(self, offset: int) -> int:
         return (offset - self._base) % self.retention.size

@@ -144,8 +144,11 @@ class InMemoryChannelLayer(LocalChannelLayer):
         """
         if key is not None and (first := self._publications.first(group, key)) is not None:
             return first, ()
-        if self._histories.keeps(group) and not is_transient(message["type"]):
-            self._histories.append(group, message)
+        histories = self._histories
+        # A group that is remembered needs no look at the patterns.
+        is_kept = histories.remembers(group) or histories.keeps(group)
+        if is_kept and not is_transient(message["type"]):
+            histories.append(group, message)
         sent, lagging = self.hub.deliver(group, message)
         if key is not None:
             self._publications.remember(group, key, sent)

@@ -147,4 +147,4 @@ def get_channel_layer(alias: str = DEFAULT_CHANNEL_LAYER) -> BaseChannelLayer:
         InvalidChannelLayerError: no layer of that alias was set, or
             ``ASGI_NOTIFY_LAYER`` describes none.
     """
-    return channel_layers[alias]
+    return channel_layers.found(alias) or channel_layers[alias]
