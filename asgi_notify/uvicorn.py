@@ -12,6 +12,7 @@ sends pings and reads no answers       one pong waits, that to the last ping
 sends a message in endless pieces      the bytes of the pieces, up to ``ws_max_size``
 sends requests, and reads no answers   the requests in one portion of 8 KiB
 sends a head that never ends           64 KiB, then the connection is closed
+sends no whole head                    10 seconds, or less where 1,000 others do so, too
 sends thousands of frames at once      others get their turn after each 8 KiB
 leaves what it was sent unread,        5 seconds without progress, then the rest is
 while its connection closes            thrown away
@@ -39,6 +40,7 @@ from websockets.frames import Frame
 from .asgi import DIRECT
 from .bounded import Bounded
 from .gathering import Gathering, turn_of
+from .half_open import half_open_of
 from .streaming import Answer, Streaming
 from .types import ASGIApp, Receive, Scope, Send
 
@@ -60,6 +62,9 @@ __all__ = ["HttpProtocol", "WebSocketProtocol"]
 
 MAX_HEAD = 64 * 1024  # bytes of a request before its body; nginx: 32 KiB, h11: 16 KiB
 
+# RFC 9110 15.5.9: it should say that the connection ends.
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
 logger = logging.getLogger(__name__)
 
 
@@ -71,11 +76,14 @@ class HttpProtocol(HttpToolsProtocol):
     that are sent the same one in a turn.
 
     A head is what comes before the body of a request; what comes between its pieces
-    and behind it counts alike. Over 64 KiB it is answered with 400.
+    and behind it counts alike. Over 64 KiB it is answered with 400. A client that has not
+    sent a whole one in time is answered with 408, and with nothing if it has sent nothing.
     """
 
     def connection_made(self, transport: BaseTransport) -> None:
         self._head = 0  # bytes since the parser last had a request or a body to tell of
+        self._half_open = half_open_of(self.loop)
+        self._half_open.add(self)
         turn = turn_of(self.loop)
         bounded = (
             Bounded(transport, self.loop, self._parse)
@@ -85,6 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(cast(Transport, bounded))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._half_open.discard(self)
         cast(Bounded, self.transport).leave()
         super().connection_lost(exc)
 
@@ -93,6 +102,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         self.transport.close()
+
+    def expire(self) -> bool:
+        """End the connection of a client that has not sent a whole request in time."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False  # it waits for the answer to an earlier one, which is not its fault
+        if not self.transport.is_closing():
+            if self.scope is not None:  # a request has begun
+                self.transport.write(_TOO_LATE)
+            self.transport.close()
+        return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -108,6 +127,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin with the next request."""
         self._head = 0
         super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer; from here on the application says for how long it reads."""
+        self._half_open.discard(self)
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body, which the application bounds by when it asks for more."""
@@ -128,6 +152,8 @@ class HttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _parse(self, portion: bytes) -> None:
+        if self.timeout_keep_alive_task is not None:  # uvicorn waits for a whole one from here on
+            self._half_open.add(self)
         self._head += len(portion)
         super().data_received(portion)
         if self._head > MAX_HEAD and not self.transport.is_closing():
@@ -300,8 +326,9 @@ _BOTH = {
 }  # fmt: skip
 _HTTP = _BOTH | {
     "_start_asgi_task", "chunked_encoding", "cycle", "flow", "logger", "on_body",
-    "on_message_begin", "on_response_complete", "parser", "pause_writing", "pipeline",
-    "response_complete", "response_started", "resume_writing", "send_400_response",
+    "on_headers_complete", "on_message_begin", "on_response_complete", "parser", "pause_writing",
+    "pipeline", "response_complete", "response_started", "resume_writing", "scope",
+    "send_400_response", "timeout_keep_alive_task",
 }  # fmt: skip
 _WEBSOCKET = _BOTH | {
     "conn", "frames", "handle_cont", "handle_ping", "keepalive_timeout", "logger",

@@ -40,6 +40,10 @@ class Limits:
             large is refused, so that this bounds the memory that they take.
         bodies_per_address: the same of one address.
         body_timeout: seconds in which a request's body has to be there.
+        head_timeout: seconds in which a connection has to send a whole request head, and those
+            of each further one; where `asgi_notify.uvicorn` serves.
+        half_open: connections that have not sent a whole one yet, at once, in all; one more ends
+            the one that has waited longest. Where `asgi_notify.uvicorn` serves.
         burst: seconds of each rate that may be used up at once.
         exempt: networks and addresses whose number of connections and connects is not counted
             by address. Those of this machine alone come from its own programs, or from a proxy
@@ -60,6 +64,8 @@ class Limits:
     bodies: int | None = 256
     bodies_per_address: int | None = 64
     body_timeout: float | None = 30.0
+    head_timeout: float | None = 10.0
+    half_open: int | None = 1_000
     burst: float = 10.0
     exempt: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 

@@ -16,6 +16,7 @@ NONE = Limits(
     connections_per_user=None, connects_per_second=None, groups_per_address=None,
     groups_per_user=None, frames_per_second=None, bytes_per_second=None, replays_per_second=None,
     replays_per_address=None, bodies=None, bodies_per_address=None, body_timeout=None,
+    head_timeout=None, half_open=None,
 )  # fmt: skip
 
 
