@@ -74,8 +74,9 @@ def test_the_tree_in_the_docstring_is_the_one_in_the_code() -> None:
     }
 
 
-def test_the_readme_shows_the_quickstart_as_it_is() -> None:
-    example = (ROOT / "examples/quickstart.py").read_text()
+@pytest.mark.parametrize("name", ["quickstart", "login_fastapi"])
+def test_the_readme_shows_examples_as_they_are(name: str) -> None:
+    example = (ROOT / f"examples/{name}.py").read_text()
     assert example in blocks(ROOT / "README.md", "python")
 
 
