@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .asgi import json_response
-from .auth.configured import verifier_of
+from .auth.configured import tickets_of, verifier_of
 from .auth.rules import Rule, own_group
 from .auth.verifying import Verifier
 from .consumers.notification import NotificationConsumer
@@ -21,6 +21,7 @@ from .middleware.origin import SameOriginValidator
 from .publishing import PublishConsumer
 from .routing import ProtocolTypeRouter, URLRouter, include, path
 from .settings import Settings
+from .ticketing import TicketConsumer
 from .types import ASGIApp, Receive, Scope, Send
 from .web import ByMethod, refuse, send_all
 
@@ -73,7 +74,8 @@ def make_application(
 
     Without a verifier, everybody may watch every room. With one, here or in the settings, who
     watches has to show a credential, and hears the group ``user_<id>`` of their own alone,
-    over every transport, unless a rule says otherwise.
+    over every transport, unless a rule says otherwise. ``POST /tickets`` then gives them a
+    ticket, which opens one connection, shown in ``?ticket=`` or in a first frame.
 
     Args:
         settings: those of the process's environment, unless given.
@@ -100,12 +102,20 @@ def make_application(
     if verifier is not None:
         rule = own_group if rule is None else rule
     options: dict[str, Any] = {"channel_layer": layer} | ({} if rule is None else {"rule": rule})
-    asking = _asking(verifier, settings)
+    tickets = None if verifier is None else tickets_of(settings, verifier, layer)
+    asking = _asking(verifier, settings, tickets)
     watch = _AlsoReading(asking(http.as_asgi(**options)), settings.allowed_origins)
     on_socket = asking(socket.as_asgi(**options))
     publish = publisher.as_asgi(
         channel_layer=layer, key=settings.publish_key, max_body_size=settings.max_body_size
     )
+    desk = []
+    if tickets is not None:
+        # Whoever shows a ticket gets none for it: only what it was given for can be lost with it.
+        giving = _asking(verifier, settings)(
+            TicketConsumer.as_asgi(channel_layer=layer, tickets=tickets)
+        )
+        desk = [path("tickets", ByMethod({"POST": giving}), name="tickets")]
     app: ASGIApp = ProtocolTypeRouter(
         {
             **({} if layer is None else {"lifespan": _opening(layer)}),
@@ -119,6 +129,7 @@ def make_application(
                 [
                     path(ROOM, ByMethod({"GET": watch, "POST": publish})),
                     path(LOBBY, ByMethod({"GET": watch})),
+                    *desk,
                     path("healthz", healthz, name="healthz"),
                     include("asgi_notify.demo"),
                 ]
@@ -133,13 +144,16 @@ def make_application(
     return Limited(HostValidator(app, settings.allowed_hosts), settings.limits)
 
 
-def _asking(verifier: Verifier | None, settings: Settings) -> Callable[[ASGIApp], ASGIApp]:
+def _asking(
+    verifier: Verifier | None, settings: Settings, tickets: Verifier | None = None
+) -> Callable[[ASGIApp], ASGIApp]:
     """What has those who watch show who they are, where there is a verifier."""
     if verifier is not None:
         return lambda app: Authentication(
             app,
             verifier,
             cookie=settings.auth_cookie,
+            tickets=tickets,
             first_frame=True,
             allowed_origins=settings.allowed_origins,
         )

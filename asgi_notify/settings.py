@@ -50,6 +50,8 @@ class Settings:
         jwt_algorithms: where these are others than the common one of a key
             (``ASGI_NOTIFY_JWT_ALGORITHMS``, commas).
         auth_cookie: the name of a cookie that holds a token (``ASGI_NOTIFY_AUTH_COOKIE``).
+        ticket_keys: secrets that tickets are signed with, of which the first signs; those of
+            tokens, where there are none (``ASGI_NOTIFY_TICKET_KEYS``, separated by commas).
     """
 
     layer: str = "memory://?history=user_*"  # what a browser's reconnect may miss
@@ -71,6 +73,7 @@ class Settings:
     jwt_issuer: tuple[str, ...] = ()
     jwt_algorithms: tuple[str, ...] = ()
     auth_cookie: str | None = None
+    ticket_keys: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -100,6 +103,7 @@ class Settings:
             jwt_issuer=_list(environ, "ASGI_NOTIFY_JWT_ISSUER"),
             jwt_algorithms=_list(environ, "ASGI_NOTIFY_JWT_ALGORITHMS"),
             auth_cookie=environ.get("ASGI_NOTIFY_AUTH_COOKIE") or None,
+            ticket_keys=_list(environ, "ASGI_NOTIFY_TICKET_KEYS"),
         )
 
     @classmethod

@@ -16,6 +16,7 @@ from asgi_notify.exceptions import ConfigurationError
 from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
 from asgi_notify.types import ASGIApp, Headers
 from tests.consumers.streams import streaming
+from tests.layers.double import DoubleLayer
 
 pytestmark = pytest.mark.anyio
 
@@ -206,6 +207,74 @@ async def test_a_verifier_and_a_rule_may_be_given() -> None:
     open_to_all = make_application(Settings(), verifier=verifier, rule=own_group | public("user_1"))
     assert await WAYS["socket"](open_to_all, 1, bearer("7")) == 200
     assert await WAYS["socket"](open_to_all, 2, bearer("7")) == 403
+
+
+# Tickets.
+
+
+async def ticket(app: ASGIApp, headers: Headers, body: bytes = b"") -> tuple[int, str]:
+    async with HttpCommunicator(app, "POST", "/tickets", body, headers) as request:
+        answer = await request.get_response()
+    return answer["status"], json.loads(answer["body"]).get("ticket", "")
+
+
+@pytest.mark.parametrize(
+    ("app", "shown"), [(signed, MINE), (by_jwt, of())], ids=["signed tokens", "JWT"]
+)
+async def test_a_ticket_opens_one_connection_of_the_own_room(
+    app: ASGIApp, shown: str, way: Way
+) -> None:
+    host: Headers = [(b"host", b"127.0.0.1:8000")]
+    for user, statuses in (42, [200, 401]), (7, [403, 401]):
+        status, shown_once = await ticket(app, bearer(shown))
+        assert status == 200
+        join = "&" if "?" in way.path else "?"
+        once = Way(way.transport, f"{way.path}{join}ticket={shown_once}", way.frame)
+        assert [await once(app, user, host) for _ in range(2)] == statuses
+
+
+async def test_a_ticket_says_in_a_frame_who_is_there() -> None:
+    _, shown = await ticket(signed, bearer(MINE))
+    path, host = "/notifications/", [(b"host", b"127.0.0.1:8000")]
+    async with WebsocketCommunicator(signed, path, host, [PROTOCOL]) as socket:
+        assert (await socket.connect())[0]
+        assert (await socket.receive_json_from())["auth_timeout"] == 10
+        await socket.send_json_to({"type": "auth", "token": shown})
+        assert (await socket.receive_json_from())["user"] == "42"
+
+
+async def test_a_ticket_is_given_to_who_shows_a_token_on_a_page_of_ours() -> None:
+    host: Headers = [(b"host", b"127.0.0.1:8000")]
+    cookie = (b"cookie", f"login={MINE}".encode())
+    assert (await ticket(signed, host))[0] == 401
+    assert (await ticket(signed, bearer("nonsense")))[0] == 401
+    assert (await ticket(signed, [*host, cookie, (b"origin", b"http://127.0.0.1:8000")]))[0] == 200
+    assert (await ticket(signed, [*host, cookie, (b"origin", b"http://evil.example")]))[0] == 403
+    _, shown = await ticket(signed, bearer(MINE))
+    assert (await ticket(signed, bearer(shown)))[0] == 401
+    async with HttpCommunicator(signed, "GET", "/tickets", headers=bearer(MINE)) as request:
+        assert (await request.get_response())["status"] == 405
+
+
+async def test_where_nobody_logs_in_there_are_no_tickets() -> None:
+    assert (await ticket(make_application(Settings()), bearer(MINE)))[0] == 404
+
+
+async def test_processes_that_share_a_layer_need_a_key_for_tickets(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def verifier(credential: str) -> Identity:
+        return Identity(credential)
+
+    async with DoubleLayer() as shared:
+        app = make_application(Settings(), layer=shared, verifier=verifier)
+        assert (await ticket(app, bearer("42")))[0] == 500
+        assert "set ASGI_NOTIFY_TICKET_KEYS" in caplog.text
+        keyed = Settings(ticket_keys=("t" * 32,))
+        app = make_application(keyed, layer=shared, verifier=verifier)
+        assert (await ticket(app, bearer("42")))[0] == 200
+    alone = make_application(Settings(), verifier=verifier)
+    assert (await ticket(alone, bearer("42")))[0] == 200
 
 
 async def test_the_page_and_the_health_check_stay_open() -> None:

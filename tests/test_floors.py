@@ -61,7 +61,7 @@ FLOORS: Mapping[str, float] = {
     "auth.session": 2,
     "auth.tickets": 2.4,
     "auth.verifying": 2.1,
-    "auth.configured": 2.3,
+    "auth.configured": 2.5,
     "auth.rules": 4.01,
     "auth": 4.02,
     "consumers.protocol": 1,

@@ -37,6 +37,7 @@ def test_every_variable_is_read() -> None:
         "ASGI_NOTIFY_JWT_ISSUER": "https://login.example",
         "ASGI_NOTIFY_JWT_ALGORITHMS": "RS512",
         "ASGI_NOTIFY_AUTH_COOKIE": "login",
+        "ASGI_NOTIFY_TICKET_KEYS": "three,four",
         "OTHER": "x",
     }
     assert Settings.from_environ(environ) == Settings(
@@ -53,13 +54,14 @@ def test_every_variable_is_read() -> None:
         jwt_issuer=("https://login.example",),
         jwt_algorithms=("RS512",),
         auth_cookie="login",
+        ticket_keys=("three", "four"),
     )
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
     names = ("LAYER", "PUBLISH_KEY", "ALLOWED_ORIGINS", "ALLOWED_HOSTS", "HANDLER_THREADS",
              "MAX_BODY_SIZE", "TOKEN_KEYS", "JWT_KEY", "JWT_JWKS", "JWT_AUDIENCE", "JWT_ISSUER",
-             "JWT_ALGORITHMS", "AUTH_COOKIE")  # fmt: skip
+             "JWT_ALGORITHMS", "AUTH_COOKIE", "TICKET_KEYS")  # fmt: skip
     assert Settings.from_environ({f"ASGI_NOTIFY_{name}": "" for name in names}) == Settings()
 
 

@@ -3,11 +3,13 @@
 import time
 
 from ..exceptions import ConfigurationError
+from ..layers.base import BaseChannelLayer
 from ..settings import Settings
 from .signed import MAX_AGE, SignedTokens
+from .tickets import Tickets
 from .verifying import Verifier
 
-__all__ = ["signed_token", "verifier_of"]
+__all__ = ["signed_token", "tickets_of", "verifier_of"]
 
 _KEYS = "ASGI_NOTIFY_TOKEN_KEYS, ASGI_NOTIFY_JWT_KEY or ASGI_NOTIFY_JWT_JWKS"
 
@@ -38,6 +40,23 @@ def verifier_of(settings: Settings) -> Verifier | None:
         audience=settings.jwt_audience or None,
         issuer=settings.jwt_issuer or None,
     )
+
+
+def tickets_of(
+    settings: Settings, verifier: Verifier, layer: BaseChannelLayer | None = None
+) -> Tickets:
+    """The tickets of an application with these settings and this verifier.
+
+    Raises:
+        ConfigurationError: one of the keys is of no use.
+    """
+    if settings.ticket_keys:
+        return Tickets(settings.ticket_keys, layer)
+    if isinstance(verifier, SignedTokens):
+        return Tickets(verifier, layer)
+    secret = settings.jwt_key
+    is_shared = secret is not None and "-----BEGIN" not in secret
+    return Tickets(secret if is_shared else None, layer)
 
 
 def signed_token(settings: Settings, user_id: str, max_age: float = MAX_AGE) -> str:

@@ -74,6 +74,11 @@ class SignedTokens:
         """What it is for, and no key."""
         return f"<SignedTokens for {self.purpose!r}, {len(self._keys)} keys>"
 
+    @property
+    def keys(self) -> list[bytes]:
+        """Keys of these tokens' own, from which those for another purpose can be made."""
+        return list(self._keys)
+
     def sign(self, user_id: object, *, max_age: float | None = None, **claims: Any) -> str:
         """A token that shows who its bearer is.
 

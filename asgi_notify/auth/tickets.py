@@ -4,6 +4,7 @@ What stands in a query lands in the logs of servers and proxies. So a ticket is 
 minute and for one connection. Whoever finds it in a log finds it used.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable
 from math import inf
@@ -16,7 +17,7 @@ from ..names import require_group_name
 from .credentials import TICKET
 from .identity import Identity
 from .revocations import require_unrevoked
-from .signed import SignedTokens
+from .signed import MIN_KEY, SignedTokens
 
 __all__ = ["Tickets"]
 
@@ -33,7 +34,8 @@ class Tickets:
     query ``?ticket=``, and in the frame ``auth``.
 
     Args:
-        keys: as of `SignedTokens`. The same may serve for both: a ticket is no token.
+        keys: as of `SignedTokens`, or such an object, whose keys then serve for both: a ticket is
+            no token. None for a key of this process alone, where no other one shares the layer.
         layer: remembers which were used; unless given, the default one. Processes that are
             to take each other's tickets share it.
         max_age: seconds that a ticket is good.
@@ -45,12 +47,17 @@ class Tickets:
 
     def __init__(
         self,
-        keys: str | bytes | Iterable[str | bytes],
+        keys: str | bytes | Iterable[str | bytes] | SignedTokens | None,
         layer: BaseChannelLayer | None = None,
         *,
         max_age: float = MAX_AGE,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._is_alone = keys is None
+        if isinstance(keys, SignedTokens):
+            keys = keys.keys
+        elif keys is None:
+            keys = secrets.token_bytes(MIN_KEY)
         self._signed = SignedTokens(keys, max_age=max_age, purpose=PURPOSE, clock=clock)
         self._layer = layer
         self._clock = clock
@@ -75,11 +82,17 @@ class Tickets:
                 Where the identity is for some groups only, so is the ticket.
 
         Raises:
-            ConfigurationError: the claims cannot be written as JSON, or are too many.
+            ConfigurationError: the claims cannot be written as JSON, or are too many; or there is
+                no key that other processes have, too, and they share the layer.
             InvalidName: no group can be called so.
             LayerUnavailable: nobody knows whether the user was revoked.
             Unauthorized: the user was, or the credential has expired.
         """
+        if self._is_alone and self.layer.is_shared:
+            raise ConfigurationError(
+                "tickets need a key that all processes have: set ASGI_NOTIFY_TICKET_KEYS, or give "
+                "Tickets(keys)"
+            )
         await require_unrevoked(self.layer, identity)
         left = inf if identity.expires_at is None else identity.expires_at - self._clock()
         if left <= 0:
