@@ -74,6 +74,15 @@ def test_the_schema_is_one() -> None:
             frames.notification(None, None, None),
             {"type": "notification", "group": None, "id": None, "data": None},
         ),
+        (
+            frames.notification("g", None, 1, "auth0|7"),
+            {"type": "notification", "group": "g", "id": None, "data": 1, "user": "auth0|7"},
+        ),
+        (
+            frames.published("g", POSITION, 7),
+            {"type": "published", "group": "g", "position": "abcd1234-7", "ref": 7},
+        ),
+        (frames.published("g", None), {"type": "published", "group": "g", "position": None}),
         (frames.gap("g", "full", 2), {"type": "gap", "group": "g", "reason": "full", "lost": 2}),
         (
             frames.gap("g", "unrecovered", None),
@@ -150,6 +159,10 @@ def test_what_a_failure_is_called(failure: Exception, code: str) -> None:
             Request("subscribe", "g"),
         ),
         ('{"type": "unsubscribe", "group": "g", "ref": 1.5}', Request("unsubscribe", "g", ref=1.5)),
+        (
+            '{"type": "publish", "group": "g", "data": null, "key": "k", "ref": 1}',
+            Request("publish", "g", ref=1, data=None, key="k"),
+        ),
         # Since means nothing here, so it is a key like any unknown one.
         ('{"type": "unsubscribe", "group": "g", "since": 1}', Request("unsubscribe", "g")),
     ],
@@ -172,7 +185,16 @@ def test_what_a_client_asks_for(text: str, request_: Request) -> None:
         ('{"type": "ping"} x', "bad_frame", None, None),
         ("[" * 100_000, "bad_frame", None, None),
         ('{"type": "ping", "n": ' + "1" * 5000 + "}", "bad_frame", None, None),
-        ('{"type": "publish", "ref": 3}', "unknown_type", 3, None),
+        ('{"type": "shout", "ref": 3}', "unknown_type", 3, None),
+        ('{"type": "publish", "data": 1, "ref": 3}', "bad_request", 3, None),
+        ('{"type": "publish", "group": "g", "ref": 3}', "bad_request", 3, "g"),
+        ('{"type": "publish", "group": "a b", "data": 1}', "not_found", None, "a b"),
+        ('{"type": "publish", "group": "g", "data": 1, "key": 7}', "bad_request", None, "g"),
+        ('{"type": "publish", "group": "g", "data": 1, "key": ""}', "bad_request", None, "g"),
+        (
+            f'{{"type": "publish", "group": "g", "data": 1, "key": "{65 * "k"}"}}',
+            "bad_request", None, "g",
+        ),
         ('{"type": ""}', "unknown_type", None, None),
         ('{"type": "' + "x" * 5000 + '"}', "unknown_type", None, None),
         ('{"type": "ping", "ref": {}}', "bad_request", None, None),

@@ -12,12 +12,20 @@ from typing import Any, ClassVar
 import anyio
 
 from .. import asgi
-from ..exceptions import ClientError, ClientTimeout, LayerClosed, StopConsumer, Unauthorized
+from ..exceptions import (
+    ClientError,
+    ClientTimeout,
+    Forbidden,
+    LayerClosed,
+    StopConsumer,
+    Unauthorized,
+)
 from ..layers.results import Joined
 from ..limits.allowance import allowance_of
 from ..positions import Position
 from ..protocol import PROTOCOL, BadFrame, Request, frames, read
 from ..types import Event, Message, Receive, Scope, Send
+from .client_publishing import publish
 from .direct import Direct, direct_of
 from .handlers import awaitable
 from .passing import is_ours
@@ -150,6 +158,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
                 await self._subscribe(request)
             elif request.type == "unsubscribe":
                 await self._unsubscribe(request)
+            elif request.type == "publish":
+                await self._publish(request)
             elif request.type == "ping":
                 await self._send_frame(frames.pong(request.ref))
             # A pong has done its work by being heard.
@@ -260,6 +270,18 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         if group != self.room_group_name:  # in which it can still be disconnected as a user
             await self.channel_layer.group_discard(group, self.channel_name)
         await self._send_frame(frames.unsubscribed(group, request.ref))
+
+    async def _publish(self, request: Request) -> None:
+        try:
+            if self.rule is None:
+                raise Forbidden("clients publish nothing here: no rule lets them")
+            await self._require("publish", request.group)
+            sent = await publish(request, self.identity, self.channel_layer)
+        except (BadFrame, LayerClosed):
+            raise
+        except Exception as error:
+            raise self._failed(error, request, f"publishing to {request.group}") from error
+        await self._send_frame(frames.published(request.group, sent.position, request.ref))
 
     async def _deliver(self, text: str, event: Message) -> None:
         if self.speaks_protocol:

@@ -60,7 +60,9 @@ def as_text(data: object) -> str:
 # Shared by all connections of the process: all members of a group get the same message object,
 # and its frame is made once.
 frame_of = SpelledOnce(
-    lambda message: frames.notification(message.group, message.position, message["data"])
+    lambda message: frames.notification(
+        message.group, message.position, message["data"], message.get("user")
+    )
 )
 _texts = SpelledOnce(lambda message: as_text(message["data"]))
 
@@ -275,7 +277,8 @@ class Notifications(AsyncConsumer):
             text = self.render(event["data"]) if self._has_own_text else event["data"]
             return frames.notification(self.room_group_name or None, None, text)
         if self._has_own_text:  # the text may differ from client to client, so it is not shared
-            return frames.notification(event.group, event.position, self.render(event["data"]))
+            text = self.render(event["data"])
+            return frames.notification(event.group, event.position, text, event.get("user"))
         return frame_of(event)
 
     async def group_gap(self, event: Message, /) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "notification",
     "ping",
     "pong",
+    "published",
     "require_shallow",
     "subscribed",
     "unsubscribed",
@@ -139,7 +140,9 @@ def unsubscribed(group: str, ref: Ref = None) -> str:
     return _spell(_with_ref({"type": "unsubscribed", "group": group}, ref))
 
 
-def notification(group: str | None, position: Position | None, data: object) -> str:
+def notification(
+    group: str | None, position: Position | None, data: object, user: str | None = None
+) -> str:
     """A notification.
 
     Args:
@@ -147,11 +150,14 @@ def notification(group: str | None, position: Position | None, data: object) -> 
         position: its id; None where the group has no history.
         data: whatever JSON can spell, with `plain` for what it lacks, at most `MAX_DEPTH`
             levels deep.
+        user: the id of the user who has published it; None where a back end has.
 
     Raises:
         InvalidMessage: JSON cannot spell the data, or it is too deep.
     """
     frame = {"type": "notification", "group": group, "id": position and str(position), "data": data}
+    if user is not None:
+        frame["user"] = user
     try:
         text = json_text(frame)
     except (TypeError, ValueError, RecursionError) as error:
@@ -191,6 +197,18 @@ def _nests(nest: list[Any] | dict[str, Any]) -> list[list[Any] | dict[str, Any]]
     """The lists and objects one level below one."""
     items = nest.values() if isinstance(nest, dict) else nest
     return [item for item in items if isinstance(item, list | dict)]
+
+
+def published(group: str, position: Position | None, ref: Ref = None) -> str:
+    """The answer to what a client has published.
+
+    Args:
+        group: that it was sent to.
+        position: its id; None where the group has no history.
+        ref: of the request.
+    """
+    frame: dict[str, object] = {"type": "published", "group": group}
+    return _spell(_with_ref({**frame, "position": position and str(position)}, ref))
 
 
 def gap(group: str, reason: str, lost: int | None) -> str:

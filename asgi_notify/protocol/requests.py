@@ -1,6 +1,7 @@
 """The frames that a client sends in the notification protocol: how they are read."""
 
 import math
+import re
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, NamedTuple, NoReturn
 
@@ -20,9 +21,11 @@ class Request(NamedTuple):
     since: Position | None = None
     ref: Ref = None
     token: str = ""
+    data: object = None
+    key: str | None = None
 
     def __repr__(self) -> str:
-        """What it is, without the token, which is nobody's business."""
+        """What it is, without a token or data, which are nobody's business."""
         return f"<{self.type} {self.group}>" if self.group else f"<{self.type}>"
 
 
@@ -70,8 +73,10 @@ def _request(frame: dict[str, Any], ref: Ref) -> Request:
         if not isinstance(token, str):
             raise BadFrame("bad_request", "'token' is missing, or no text", ref)
         return Request(kind, token=token, ref=ref)
+    if kind == "publish":
+        return _publication(frame, ref)
     if kind not in ("subscribe", "unsubscribe"):
-        known = "subscribe, unsubscribe, auth, ping and pong"
+        known = "subscribe, unsubscribe, publish, auth, ping and pong"
         raise BadFrame("unknown_type", f"{kind[:50]!r} is no type of frame; known are {known}", ref)
     group = _group(frame, ref)
     since = frame.get("since") if kind == "subscribe" else None
@@ -79,6 +84,16 @@ def _request(frame: dict[str, Any], ref: Ref) -> Request:
         return Request(kind, group, None if since is None else Position.parse(since), ref)
     except ClientError as failure:
         raise BadFrame("bad_request", str(failure), ref, group) from failure
+
+
+def _publication(frame: dict[str, Any], ref: Ref) -> Request:
+    group, key = _group(frame, ref), frame.get("key")
+    if "data" not in frame:
+        raise BadFrame("bad_request", f"'data' is missing; {_EXAMPLE_OF_DATA}", ref, group)
+    if key is not None and not (isinstance(key, str) and _KEY.fullmatch(key)):
+        sentence = "'key' is 1 to 64 visible ASCII characters, such as a UUID"
+        raise BadFrame("bad_request", sentence, ref, group)
+    return Request("publish", group, ref=ref, data=frame["data"], key=key)
 
 
 def _group(frame: dict[str, Any], ref: Ref) -> str:
@@ -101,6 +116,8 @@ def _ref(frame: dict[str, Any]) -> Ref:
     raise BadFrame("bad_request", "'ref' is a text or a number of your own, such as 1")
 
 
+_KEY = re.compile(r"[!-~]{1,64}")  # a layer's may be longer, and has the user's id in front
+_EXAMPLE_OF_DATA = 'send such as {"type": "publish", "group": "chat", "data": "hello"}'
 _EXAMPLE = 'send such as {"type": "subscribe", "group": "user_42"}'
 
 

@@ -230,7 +230,7 @@ async def test_a_ping_is_answered_with_its_ref() -> None:
         ({"text_data": "hello"}, "bad_frame", None),
         ({"text_data": "[]"}, "bad_frame", None),
         ({"bytes_data": b"{}"}, "bad_frame", None),
-        ({"text_data": '{"type": "publish", "ref": 1}'}, "unknown_type", 1),
+        ({"text_data": '{"type": "shout", "ref": 1}'}, "unknown_type", 1),
         ({"text_data": '{"type": "subscribe", "ref": 1}'}, "bad_request", 1),
         ({"text_data": '{"type": "subscribe", "group": "admins", "ref": 1}'}, "forbidden", 1),
         ({"text_data": '{"type": "subscribe", "group": "a b", "ref": 1}'}, "not_found", 1),
