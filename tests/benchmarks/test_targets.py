@@ -29,6 +29,13 @@ def test_the_median_is_at_most_the_limit(ours: list[float], verdict: Verdict) ->
     assert target.verdict(measured(*ours)) == verdict
 
 
+@pytest.mark.parametrize(("ours", "verdict"), [([1, 2, 1], "reached"), ([1, 2.1, 1], "missed")])
+def test_no_round_may_be_worse_than_the_worst(ours: list[float], verdict: Verdict) -> None:
+    target = Target("CPU", FIGURE, BASE, at_most=1.1, at_worst=2)
+    assert target.verdict(measured(*ours)) == verdict
+    assert target.limit == "<= 1.1, each round <= 2"
+
+
 @pytest.mark.parametrize(("peer", "verdict"), [(25, "reached"), (24.9, "missed")])
 def test_the_median_is_at_least_the_limit(peer: float, verdict: Verdict) -> None:
     assert Target("CPU", FIGURE, BASE, at_least=25).verdict(measured(peer)) == verdict
