@@ -18,6 +18,8 @@ from typing import Any, Protocol, cast
 import uvicorn
 import uvloop
 
+from asgi_notify.cli.collecting import CollectsLess
+
 from .control import decode, encode
 from .publisher import Job, Publisher
 
@@ -69,8 +71,11 @@ async def _serve(module: Serving, listener: socket.socket, protocols: dict[str, 
     if hasattr(module, "serve"):
         await module.serve(listener)
         return
+    app = module.app
+    if protocols["ws"].startswith("asgi_notify."):
+        app = CollectsLess(app)  # what `asgi-notify serve` runs beside these protocols
     config = uvicorn.Config(
-        module.app,
+        app,
         **protocols,
         ws_per_message_deflate=False,
         # A client that never writes is cheaper; so no server sends pings.
