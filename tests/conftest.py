@@ -11,8 +11,10 @@ from typing import Any
 import anyio
 import pytest
 
+from asgi_notify.testing.background import Background
 from tests.examples import load_profile
 
+PATIENCE = 20  # seconds until what is on its way counts as lost
 LONG = 240  # seconds for a test of servers or browsers; what is quick has pyproject.toml's limit
 
 
@@ -38,6 +40,23 @@ def late_answers_are_no_failure() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio.BaseEventLoop, "call_exception_handler", tell)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def communicators_are_patient() -> Iterator[None]:
+    """Let the second that communicators wait unless told otherwise be longer.
+
+    What comes is not waited for any longer, and a busy machine takes more than a second at times.
+    """
+    until = Background.until
+
+    @wraps(until)
+    async def wait(self: Background, ready: Callable[[], bool], timeout: float | None) -> bool:
+        return await until(self, ready, PATIENCE if timeout == 1 else timeout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Background, "until", wait)
         yield
 
 

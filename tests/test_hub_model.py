@@ -250,7 +250,7 @@ class Lives(RuleBasedStateMachine):
             result = step()
             if isinstance(result, Awaitable):
                 result = await result
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 # No one event tells it: handlers in threads are among what has to end.
                 while not all(w.is_settled(self.layer) for w in self.wires):  # noqa: ASYNC110
                     await anyio.sleep(0.0005)
@@ -473,7 +473,7 @@ class Lives(RuleBasedStateMachine):
 
         async def until_it_is_over() -> None:
             await self.layer.send(wire.channel, message)
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 await wire.over.wait()
 
         self.run(until_it_is_over)

@@ -170,7 +170,7 @@ async def test_a_task_of_the_context_that_fails_ends_the_service_and_is_raised(
             tasks.start_soon(fail)
             yield
 
-    with anyio.fail_after(5), pytest.raises(ExceptionGroup) as raised:
+    with anyio.fail_after(20), pytest.raises(ExceptionGroup) as raised:
         await serve_lifespan(server.receive, server.send, context())
     assert raised.value.exceptions == (FAILS,)
     assert server.sent == [STARTED]
@@ -179,7 +179,7 @@ async def test_a_task_of_the_context_that_fails_ends_the_service_and_is_raised(
 
 async def test_cancellation_after_startup_still_exits() -> None:
     server, steps = Server("lifespan.startup"), Steps()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve_lifespan, server.receive, server.send, steps())
             await server.waits.wait()
@@ -195,7 +195,7 @@ async def test_cancellation_while_startup_is_told_still_exits() -> None:
         server.waits.set()
         await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve_lifespan, server.receive, send, steps())
             await server.waits.wait()
@@ -215,7 +215,7 @@ async def test_cancellation_during_the_exit_lets_it_finish() -> None:
         await checkpoint()
         server.sent.append({"type": "left"})
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve_lifespan, server.receive, server.send, slow())
             await leaving.wait()
@@ -233,7 +233,7 @@ async def test_cancellation_during_startup_tells_nothing() -> None:
         await anyio.sleep_forever()
         yield
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve_lifespan, server.receive, server.send, slow())
             await entering.wait()
@@ -249,7 +249,7 @@ async def test_an_exit_that_hangs_is_given_up_and_reported() -> None:
         yield
         await anyio.sleep_forever()
 
-    with anyio.fail_after(5), pytest.raises(TimeoutError, match=r"longer than 0\.01 seconds"):
+    with anyio.fail_after(20), pytest.raises(TimeoutError, match=r"longer than 0\.01 seconds"):
         await serve_lifespan(server.receive, server.send, hangs(), exit_timeout=0.01)
     assert server.sent[-1]["type"] == "lifespan.shutdown.failed"
     assert server.sent[-1]["message"] == "TimeoutError: the exit took longer than 0.01 seconds"

@@ -218,7 +218,7 @@ async def test_who_may_not_publish_is_answered_before_the_body_is_read(
         sent.append(event)
 
     scope = {**connection_scope("http", "/rooms/7/", headers, scheme="http"), "method": method}
-    with fail_after(5):
+    with fail_after(20):
         await app(key="secret")(scope, receive, send)
     assert sent[0]["status"] == status
 
@@ -236,7 +236,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_publishes_nothing(
         raise AssertionError("there is nobody to answer")
 
     scope = {**connection_scope("http", "/rooms/7/", [], scheme="http"), "method": "POST"}
-    with fail_after(5):
+    with fail_after(20):
         await app()(scope, receive, send)
     assert layer.hub.attached == frozenset()
 

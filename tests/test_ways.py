@@ -96,7 +96,7 @@ def run(path: str, test: Callable[[BaseChannelLayer, Client], Any]) -> None:
     async def main() -> None:
         layer = layer_from_url(Settings().layer)
         client = Client(layer, path)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.wire.run, client.app)
                 await anyio.wait_all_tasks_blocked()

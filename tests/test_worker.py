@@ -46,7 +46,7 @@ def layer() -> InMemoryChannelLayer:
 @asynccontextmanager
 async def working(worker: Worker) -> AsyncIterator[Worker]:
     """The worker runs inside the block, and has ended by itself after it."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
             yield worker
@@ -74,7 +74,7 @@ class Gate:
 
     async def until(self, what: Callable[[], bool]) -> None:
         """Wait, in turns of the loop, until something is so."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not what():
                 await checkpoint()
 
@@ -311,7 +311,7 @@ async def test_what_the_layer_raises_ends_the_worker_when_what_runs_has_ended() 
     asked: list[str] = []
     gate, layer = Gate(), Broken()
     await send_jobs(layer, 1)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
 
             async def run() -> None:
@@ -341,7 +341,7 @@ async def test_stop_lets_what_runs_end_and_takes_nothing_more(layer: InMemoryCha
         assert gate.begun == [1]
         gate.open.set()
     assert gate.ended == [1]
-    with anyio.fail_after(1):
+    with anyio.fail_after(20):
         assert (await layer.receive("jobs"))["number"] == 2
 
 
@@ -371,7 +371,7 @@ async def test_a_cancellation_ends_it_at_once_and_what_was_cut_off_is_logged(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate = Gate()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Worker(gate, ["jobs"], layer=layer).run)
             await send_jobs(layer, 1)
@@ -380,7 +380,7 @@ async def test_a_cancellation_ends_it_at_once_and_what_was_cut_off_is_logged(
     assert gate.ended == []
     assert "channel jobs: job.run was cut off" in caplog.messages
     await send_jobs(layer, 2)
-    with anyio.fail_after(1):
+    with anyio.fail_after(20):
         assert (await layer.receive("jobs"))["number"] == 2
 
 
@@ -390,7 +390,7 @@ async def test_a_worker_that_was_stopped_takes_nothing(layer: InMemoryChannelLay
     await send_jobs(layer, 1)
     worker = Worker(gate, ["jobs"], layer=layer)
     worker.stop()
-    with anyio.fail_after(1):
+    with anyio.fail_after(20):
         await worker.run()
         assert (await layer.receive("jobs"))["number"] == 1
     assert gate.begun == []

@@ -13,11 +13,22 @@ from typing import Any, Self
 
 import pytest
 from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.needed import missing
 from tests.servers import HOST, free_port
 
-__all__ = ["NEWEST", "PROGRAMS", "SERVERS", "TESTED", "ValkeyServer", "program", "running_cluster"]
+__all__ = [
+    "NEWEST",
+    "PROGRAMS",
+    "SERVERS",
+    "TESTED",
+    "ValkeyServer",
+    "plain_client",
+    "program",
+    "running_cluster",
+]
 
 START = 15.0  # seconds
 POLL = 0.01  # seconds between two looks at a process that gives no other sign
@@ -56,6 +67,12 @@ SERVERS = [
     name if name == NEWEST else pytest.param(name, marks=pytest.mark.slow) for name in TESTED
 ]
 """What a test of every server is parametrised over; the ordinary run has the newest one."""
+
+
+def plain_client(port: int, password: str | None = None) -> Redis:
+    """A client that says at once what fails; by itself it tries again for seconds."""
+    once = Retry(NoBackoff(), 0)
+    return Redis(host=HOST, port=port, password=password, socket_timeout=10, retry=once)
 
 
 def program(name: str) -> str:
@@ -99,7 +116,7 @@ class ValkeyServer:
     @property
     def admin(self) -> Redis:
         """A plain client, for what a test does behind the engine's back."""
-        return Redis(host=HOST, port=self.port, socket_timeout=10)
+        return plain_client(self.port)
 
     @property
     def name_in_cluster(self) -> str:

@@ -32,7 +32,7 @@ from asgi_notify.layers.valkey_address import read_url
 from tests.cli.conftest import Run
 from tests.cli.serving import Serve
 from tests.servers import HOST, ROOT, free_port
-from tests.valkey_servers import SERVERS, program
+from tests.valkey_servers import SERVERS, plain_client, program
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there is no program for this system")
 
@@ -56,7 +56,8 @@ def real(request: pytest.FixtureRequest) -> Program:
 def client(engine: EmbeddedEngine) -> Redis:
     (address,) = read_url(f"valkey://{engine.location}").addresses
     ((host, port),) = address.nodes
-    return Redis(host=host, port=port, password=address.password, socket_timeout=10)
+    assert host == HOST
+    return plain_client(port, address.password)
 
 
 def has_ended(pid: int) -> bool:
@@ -137,7 +138,7 @@ def test_it_answers_who_has_its_password_on_the_loopback_interface_alone(real: P
         assert redis.config_get("bind")["bind"] == HOST
         assert redis.config_get("appendonly")["appendonly"] == "no"
         port = redis.connection_pool.connection_kwargs["port"]
-        with pytest.raises(AuthenticationError), Redis(port=port) as other:
+        with pytest.raises(AuthenticationError), plain_client(port) as other:
             other.ping()
         pid = engine.pid
         assert pid is not None
@@ -204,15 +205,23 @@ def test_one_that_dies_without_a_folder_comes_back_empty(real: Program) -> None:
 
 
 def test_one_that_cannot_come_back_is_tried_until_the_server_ends(
-    real: Program, tmp_path: Path
+    real: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    failed: list[bool] = []
+    try_to_start = EmbeddedEngine._try_to_start
+
+    def note(engine: EmbeddedEngine) -> bool:
+        failed.append(not try_to_start(engine))
+        return not failed[-1]
+
+    monkeypatch.setattr(EmbeddedEngine, "_try_to_start", note)
     link = tmp_path / "server"
     link.symlink_to(real.path)
     with EmbeddedEngine(Program(str(link), "Redis")) as engine:
         link.unlink()
         kill(engine)
         wait_for(lambda: not answers(engine))
-        time.sleep(0.3)  # some attempts, each of which fails
+        wait_for(lambda: failed[:2] == [True, True])
         link.symlink_to(real.path)
         wait_for(lambda: answers(engine))
         link.unlink()
@@ -338,8 +347,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str | None]]:
         url = os.environ.get("ASGI_NOTIFY_LAYER")
         seen.append(url)
         if url is not None and url.startswith("valkey://:"):
-            ((host, port),) = read_url(url.partition("?")[0]).addresses[0].nodes
-            with Redis(host=host, port=port, password=url[10:].partition("@")[0]) as redis:
+            ((_, port),) = read_url(url.partition("?")[0]).addresses[0].nodes
+            with plain_client(port, url[10:].partition("@")[0]) as redis:
                 assert redis.ping()
 
     monkeypatch.setattr("uvicorn.run", run)
@@ -366,8 +375,8 @@ def test_a_server_that_needs_an_engine_gets_one_while_it_runs(
     (url,) = engines
     assert url is not None
     assert url.endswith(f"/0{query}")
-    ((host, port),) = read_url(url, ["history", "capacity"]).addresses[0].nodes
-    with pytest.raises(RedisError), Redis(host=host, port=port) as redis:
+    ((_, port),) = read_url(url, ["history", "capacity"]).addresses[0].nodes
+    with pytest.raises(RedisError), plain_client(port) as redis:
         redis.ping()
 
 

@@ -55,7 +55,7 @@ async def streaming(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so that happens a little later."""
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while not condition():  # noqa: ASYNC110  # nothing tells when it has changed
             await anyio.sleep(0.005)
 

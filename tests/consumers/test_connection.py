@@ -226,7 +226,7 @@ async def test_a_full_mailbox_closes_with_1013_even_while_a_send_is_stuck(
             await anyio.sleep_forever()
 
     wire.on_send = no_reader
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, consumer.as_asgi(ends=ends, channel_layer=layer))
             await anyio.wait_all_tasks_blocked()
@@ -279,7 +279,7 @@ async def test_a_close_that_a_client_does_not_read_is_given_up(
             await anyio.sleep_forever()
 
     wire.on_send = never
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, Stuck.as_asgi(ends=ends, channel_layer=layer))
             await anyio.wait_all_tasks_blocked()

@@ -414,7 +414,7 @@ async def test_a_thread_that_waits_for_a_cancelled_task_has_failed(
             async_to_sync(lose)()
 
     wire = Wire(CONNECT, text("a"))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(Waits.as_asgi())
     assert wire.close is not None
     assert wire.close["code"] == 1011
@@ -469,7 +469,7 @@ async def test_an_error_of_receive_ends_a_handler_at_once(layer: InMemoryChannel
             raise LookupError("from a middleware")
         return await wire.receive()
 
-    with anyio.fail_after(5), pytest.raises(LookupError, match="from a middleware"):
+    with anyio.fail_after(20), pytest.raises(LookupError, match="from a middleware"):
         await Works.as_asgi()(wire.scope, receive, wire.send)
     assert ended == ["connect", "disconnect 1006"]
 

@@ -72,7 +72,7 @@ async def test_a_consumer_wraps_what_it_hears_and_says_and_has_the_last_word(
     layer: InMemoryChannelLayer, consumer: type[AsyncWebsocketConsumer]
 ) -> None:
     wire = Wire(CONNECT, text("hello"), text("fail"))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(consumer())
     assert wire.texts == ["HELLO!", "bye: enough!"]
     assert wire.close == {"type": "websocket.close", "code": 4400, "reason": "enough"}
@@ -135,7 +135,7 @@ async def test_a_task_of_the_consumers_own_ends_with_its_connection(
                 log.append("over")
 
     wire = Wire(CONNECT)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, Ticking())
             while not wire.texts:
@@ -185,7 +185,7 @@ async def test_what_such_a_task_raises_ends_the_connection_and_is_logged_once(
 ) -> None:
     caplog.set_level("INFO", logger="asgi_notify")
     wire = Wire(CONNECT, text("go on"))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(Worker(error, is_busy))
     assert wire.close is not None
     assert wire.close["code"] == code
@@ -198,7 +198,7 @@ async def test_such_a_task_can_stop_the_consumer(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     wire = Wire(CONNECT)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(Worker(StopConsumer(), False))
     assert wire.close == {"type": "websocket.close", "code": 1000, "reason": ""}
     assert [record for record in caplog.records if record.exc_info] == []
@@ -215,7 +215,7 @@ async def test_such_a_task_answers_a_request_that_it_fails(layer: InMemoryChanne
             raise ClientError("enough")
 
     wire = Wire({"type": "http.request", "body": b"", "more_body": False}, kind="http")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(Answers())
     assert wire.sent[0]["status"] == 400
     assert_nothing_left(layer)
@@ -231,7 +231,7 @@ async def test_what_such_a_task_raises_goes_to_who_runs_a_protocol_of_its_own(
         async def work(self) -> None:
             raise KeyError("x")
 
-    with anyio.fail_after(5), pytest.raises(KeyError, match="x"):
+    with anyio.fail_after(20), pytest.raises(KeyError, match="x"):
         await Wire({"type": "line.connect"}, kind="line").run(Line())
     assert_nothing_left(layer)
 
@@ -245,6 +245,6 @@ async def test_no_message_reaches_a_hook(
     class Own(Shouting):  # the log says it once for each class
         """One for each test."""
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await Wire(CONNECT, {"type": kind}, left()).run(Own())
     assert "is for the consumer's own use" in caplog.text

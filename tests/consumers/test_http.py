@@ -297,7 +297,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_body_is_not_handled() -> 
 async def test_a_shutdown_ends_a_stream(layer: InMemoryChannelLayer) -> None:
     ends: list[str] = []
     wire = Wire(chunk(b"", False), kind="http")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, Stream.as_asgi(ends=ends))
             await anyio.wait_all_tasks_blocked()

@@ -171,7 +171,7 @@ async def test_a_message_may_stop_a_request_that_was_not_answered(
             raise StopConsumer
 
     wire = Stream()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, Waits())
             await anyio.wait_all_tasks_blocked()

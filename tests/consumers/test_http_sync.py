@@ -70,7 +70,7 @@ async def test_a_body_over_the_limit_is_a_413() -> None:
 async def test_a_response_goes_on_from_messages(layer: InMemoryChannelLayer) -> None:
     log: list[str] = []
     wire = Stream()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, News.as_asgi(log=log))
             await until(lambda: bool(list(layer.hub.members("news"))))
@@ -84,7 +84,7 @@ async def test_a_response_goes_on_from_messages(layer: InMemoryChannelLayer) -> 
 async def test_a_client_that_leaves_ends_it_once(layer: InMemoryChannelLayer) -> None:
     log: list[str] = []
     wire = Stream()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, News.as_asgi(log=log))
             wire.tell(LEFT)

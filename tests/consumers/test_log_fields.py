@@ -52,7 +52,7 @@ async def test_a_connections_lines_say_which_one_and_where(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, error: Exception, words: str
 ) -> None:
     wire = Wire(CONNECT, text("hello"), path="/news/")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(Failing(error))
     lines = [record(caplog, each) for each in ("accepted", words, "ended")]
     assert {line.path for line in lines} == {"/news/"}

@@ -171,7 +171,7 @@ async def test_nothing_of_a_group_follows_its_end(layer: InMemoryChannelLayer) -
 async def test_what_waited_when_a_group_was_left_is_not_sent(layer: InMemoryChannelLayer) -> None:
     wire = Wire({"type": "websocket.connect"}, path="/notifications/1/")
     wire.scope["subprotocols"] = ["asgi-notify.v1"]
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, app)
             await anyio.wait_all_tasks_blocked()
@@ -488,7 +488,7 @@ async def test_positions_never_promise_what_still_waits(layer: InMemoryChannelLa
         if "hold" in event.get("text", ""):
             await gate.wait()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             wire.on_send = hold
             tasks.start_soon(wire.run, app)
@@ -526,7 +526,7 @@ async def test_after_a_gap_the_position_is_behind_what_was_told_lost(
         if "hold" in event.get("text", ""):
             await gate.wait()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             wire.on_send = hold
             tasks.start_soon(wire.run, routed(Slow))
@@ -648,7 +648,7 @@ async def numbers_of_a_slow_client(
     wire = Wire({"type": "websocket.connect"}, path="/notifications/1/")
     wire.scope["subprotocols"] = subprotocols
     gate = anyio.Event()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, app)
             await anyio.wait_all_tasks_blocked()
@@ -727,7 +727,7 @@ async def test_a_client_that_answers_nothing_is_closed_with_4408(
         await client.welcome()
         await client.expect("subscribed")
         await client.expect("ping")
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while (event := await client.receive_output())["type"] == "websocket.send":
                 pass
         assert (event["type"], event["code"]) == ("websocket.close", 4408)

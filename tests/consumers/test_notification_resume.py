@@ -312,7 +312,7 @@ async def test_a_poll_that_cannot_resume_says_so_at_once(
     protocol: dict[str, str], layer: InMemoryChannelLayer
 ) -> None:
     positions = await publish(layer, "user_1", *range(SIZE + 2))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         answer = await poll(since=positions[0], **protocol)
     content = answer["frames"][0] if protocol else answer
     assert content["recovered"] is False
@@ -325,7 +325,7 @@ async def test_a_group_without_a_history_has_no_position(layer: InMemoryChannelL
     old = channel_layers.set("default", InMemoryChannelLayer())
     try:
         assert await poll(timeout=0) == {"notifications": [], "position": None}
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             answer = await poll(since="abcd1234-1")
         assert answer == {"notifications": [], "position": None, "recovered": False}
     finally:
@@ -384,7 +384,7 @@ async def test_what_a_poll_loses_the_next_one_gets(query: str) -> None:
     small = URLRouter([path("notifications/<int:room_name>/", Small.as_asgi(channel_layer=layer))])
     got: list[int] = []
     since, polls = start, 0
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while len(got) < 20:
             wire = Stream(path="/notifications/1/", query=f"since={since}{query}")
             async with anyio.create_task_group() as tasks:
@@ -416,7 +416,7 @@ async def flood(layer: InMemoryChannelLayer, count: int) -> None:
 async def test_a_client_that_leaves_its_poll_loses_nothing(layer: InMemoryChannelLayer) -> None:
     since = (await poll(timeout=0))["position"]
     wire = Stream(path="/notifications/1/", query=f"since={since}")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, app)
             await anyio.wait_all_tasks_blocked()

@@ -72,7 +72,7 @@ async def test_a_client_that_leaves_is_noticed_while_a_handler_runs(
             await anyio.sleep_forever()
 
     wire = Wire(CONNECT, INPUT, LEFT, kind="line")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(Slow("", seen))
     assert seen == ["line.connect", "line.input", "line.disconnect"]
     assert_nothing_left(layer, "lines")

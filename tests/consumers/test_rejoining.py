@@ -61,7 +61,7 @@ async def test_a_client_that_subscribes_again_gets_all_behind_the_position_that_
             if group in gates:
                 await gates[group].wait()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with Client(URLRouter([path("notifications/", Gated)])) as client:
             await client.welcome()
             start = Position.parse((await client.subscribe("user_1"))["position"])
@@ -107,7 +107,7 @@ async def test_a_consumer_that_manages_its_groups_itself_resumes_behind_an_earli
         async def send_notification(self, event: Any) -> None:
             await self.send_json(event["data"])
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with WebsocketCommunicator(Own, "/") as client:
             assert (await client.connect())[0]
             await client.send_json_to("go")

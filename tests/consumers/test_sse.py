@@ -234,7 +234,7 @@ async def test_a_client_that_leaves_while_connect_runs_ends_it_once(
             await anyio.sleep_forever()
 
     log: list[str] = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with streaming(Waits.as_asgi(log=log)) as wire:
             wire.tell(LEFT)
     assert log == ["connect", "disconnect"]
@@ -245,7 +245,7 @@ async def test_a_client_that_leaves_while_connect_runs_ends_it_once(
 async def test_a_handler_may_complete_it(layer: InMemoryChannelLayer) -> None:
     log: list[str] = []
     wire = Stream()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, News.as_asgi(log=log))
             await anyio.wait_all_tasks_blocked()
@@ -258,7 +258,7 @@ async def test_a_handler_may_complete_it(layer: InMemoryChannelLayer) -> None:
 async def test_a_shutdown_ends_it(layer: InMemoryChannelLayer) -> None:
     log: list[str] = []
     wire = Stream()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, News.as_asgi(log=log))
             await anyio.wait_all_tasks_blocked()

@@ -151,7 +151,7 @@ class Life:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while not condition():
             await checkpoint()
 
@@ -166,7 +166,7 @@ async def alive(count: int = 1, app: type[Doer] = Doer) -> AsyncIterator[list[Li
     finally:
         for life in lives:
             life.wire.tell(left())
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await asyncio.wait([life.task for life in lives])
     errors = [life.task.exception() for life in lives if not life.task.cancelled()]
     assert [error for error in errors if isinstance(error, Exception)] == []
@@ -589,7 +589,7 @@ async def test_a_scope_around_the_connection_reaches_a_handler_at_each_turn(
                 await checkpoint()
                 log.append("disconnect")  # noqa: B023
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wire.run, Waits())
                 await until(lambda: wire.sent)  # noqa: B023
@@ -667,7 +667,7 @@ async def test_an_error_is_the_consumers_and_not_the_senders(
         await layer.group_send("one", note("never"))
         await layer.group_send("all", note("goes on"))
         await until(lambda: first.wire.close and second.log)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await asyncio.wait([first.task])
     assert first.wire.close is not None
     assert first.wire.close["code"] == 1011

@@ -386,7 +386,7 @@ async def test_calls_from_other_threads_reach_the_consumers_of_a_running_loop(ma
     thread = threading.Thread(target=send, args=("group", {"type": "test.message", "number": 1}))
     thread.start()
     assert (await take(layer, channel))["number"] == 1
-    thread.join(PATIENCE)
+    await until(lambda: not thread.is_alive())  # its call ends in this loop, which must not wait
 
 
 async def test_a_server_that_begins_after_a_call_takes_the_layer_over(make: Make) -> None:

@@ -18,6 +18,6 @@ async def talk(
         wire.tell(left(code))
 
     goodbye = route("websocket.receive", leave, text="^I leave$")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(EventRouter([goodbye, *router.routes]))
     return wire

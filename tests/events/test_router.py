@@ -218,7 +218,7 @@ async def test_a_consumer_is_cancelled_when_its_client_has_left() -> None:
 
     router = EventRouter([route("websocket.connect", hang), route("websocket.disconnect", seen)])
     wire = Wire(CONNECT)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wire.run, router)
             await started.wait()
@@ -365,7 +365,7 @@ async def request(router: EventRouter, *parts: bytes) -> list[Any]:
     for number, part in enumerate(parts, 1):
         more = number < len(parts)
         wire.tell({"type": "http.request", "body": part, "more_body": more})
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(router)
     return [event.get("status", event.get("body")) for event in wire.sent]
 
@@ -400,7 +400,7 @@ async def test_the_end_of_a_request_that_was_not_routed_is_not_routed_either(
     wire = Wire(kind="http")
     for event in events:
         wire.tell(event)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await wire.run(router)
     assert seen.types == []
 

@@ -383,7 +383,7 @@ class Settled(EngineChannelLayer):
         number, came = len(self._probes), anyio.Event()
         self._probes[number] = came
         await self._ask(link.own_topic, {"type": "test.probe", "number": number}, link)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await came.wait()
             while link.is_behind:
                 await checkpoint()

@@ -21,7 +21,7 @@ def number(n: int) -> Message:
 
 
 async def receive(layer: BaseChannelLayer, channel: str, count: int) -> list[int]:
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         return [(await layer.receive(channel))["n"] for _ in range(count)]
 
 
@@ -35,7 +35,7 @@ async def has_nothing(layer: BaseChannelLayer, channel: str) -> bool:
 
 async def test_what_is_sent_is_received(layer: BaseChannelLayer) -> None:
     await layer.send("thumbnails", {"type": "make", "size": [1, 2]})
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         message = await layer.receive("thumbnails")
     assert message == {"type": "make", "size": [1, 2]}
 
@@ -69,7 +69,7 @@ async def test_of_several_readers_one_gets_each_message(layer: BaseChannelLayer)
             got.append((await layer.receive("work"))["n"])
             await checkpoint()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             for _ in range(4):
                 tasks.start_soon(reader)
@@ -95,7 +95,7 @@ async def test_a_message_for_one_of_two_readers_leaves_the_other_its_own(
         tasks.start_soon(reader)
         await anyio.wait_all_tasks_blocked()
         await layer.send("work", number(1))
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while not got:
                 await checkpoint()
         await layer.send("work", number(2))
@@ -242,7 +242,7 @@ async def test_a_cancelled_sender_has_sent_or_not_but_never_twice(make_layer: Ma
         for n in range(3):
             await layer.send("work", number(n))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reader)
             await anyio.wait_all_tasks_blocked()
@@ -380,13 +380,13 @@ async def test_channels_that_nobody_reads_are_forgotten_once_expired(
 ) -> None:
     layer = await make_layer(expiry=5)
     kept = 0
-    for _ in range(20):
+    for _ in range(8):
         for _ in range(500):
             await layer.send(await layer.new_channel(), number(1))
         clock.move(6)
         kept = max(kept, _kept(layer))
     assert kept <= 1500
-    assert drops(layer)["expired"] >= 8500
+    assert drops(layer)["expired"] >= 2500
 
 
 async def test_a_sweep_leaves_what_is_still_used(

@@ -58,7 +58,7 @@ async def is_empty(layer: BaseChannelLayer) -> bool:
 async def die_of_one(place: Place, clock: Clock) -> None:
     """A process takes a message, and is gone; its time to handle it passes."""
     async with DoubleLayer(place, clock=clock, visibility_timeout=VISIBILITY) as dead:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await dead.take("work")
     clock.move(VISIBILITY + 1)
 
@@ -69,7 +69,7 @@ async def die_of_one(place: Place, clock: Clock) -> None:
 async def test_each_message_is_taken_once(layer: BaseChannelLayer) -> None:
     for n in range(3):
         await layer.send("work", number(n))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         first = await layer.take("work")
         async with await layer.take("work") as message:
             assert message == number(1)
@@ -107,7 +107,7 @@ async def test_what_a_dead_process_had_is_given_to_another(
     layer = await start()
     await layer.send("work", number(1))
     await die_of_one(place, clock)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         delivery = await layer.take("work")
         async with delivery as message:
             assert message == number(1)
@@ -119,7 +119,7 @@ async def test_what_a_dead_process_had_is_given_to_another(
 async def test_what_is_received_is_lost_with_its_process(start: Start, clock: Clock) -> None:
     dead, layer = await start(), await start()
     await layer.send("work", number(1))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert await dead.receive("work") == number(1)
     clock.move(VISIBILITY * 10)
     assert await is_empty(layer)
@@ -131,13 +131,13 @@ async def test_what_is_cut_off_is_given_back_at_once_and_counts_as_no_attempt(
     first, second = await start(), await start()
     await first.send("work", number(1))
     for layer in (first, second, first):
-        with anyio.fail_after(5), anyio.CancelScope() as scope:
+        with anyio.fail_after(20), anyio.CancelScope() as scope:
             delivery = await layer.take("work")
             assert delivery.attempt == 1
             async with delivery:
                 scope.cancel()
                 await anyio.sleep_forever()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert await second.receive("work") == number(1)
 
 
@@ -146,7 +146,7 @@ async def test_a_handler_may_take_longer_than_the_timeout(
 ) -> None:
     slow, other = await start(visibility_timeout=0.03), await start()
     await slow.send("work", number(1))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with await slow.take("work"):
             for _ in range(10):
                 clock.move(0.02)
@@ -164,7 +164,7 @@ async def test_a_message_that_its_readers_do_not_survive_is_dropped(
     for _ in range(2):
         await die_of_one(place, clock)
     await layer.send("work", number(2))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with await layer.take("work") as message:
             assert message == number(2)
     assert drops(layer) == {"undeliverable": 1}
@@ -177,12 +177,12 @@ async def test_who_cannot_say_that_it_is_done_goes_on(
 ) -> None:
     layer, other = await start(), await start()
     await layer.send("work", number(1))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with await layer.take("work"):
             engine_of(layer).cut()
     assert "number was handled, and will be again: nobody could be told" in caplog.text
     clock.move(VISIBILITY + 1)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert await other.receive("work") == number(1)
     engine_of(layer).mend()
 
@@ -191,7 +191,7 @@ async def test_a_reader_learns_that_the_engine_is_away(start: Start) -> None:
     layer = await start()
     engine_of(layer).cut()
     for ask in (layer.receive, layer.take):
-        with pytest.raises(LayerUnavailable), anyio.fail_after(5):
+        with pytest.raises(LayerUnavailable), anyio.fail_after(20):
             await ask("work")
     engine_of(layer).mend()
 
@@ -214,7 +214,7 @@ class Jobs:
         await self.may_end.wait()
 
     async def until(self, *began: int) -> None:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while self.began != list(began):
                 await self._changed.wait()
 
@@ -238,7 +238,7 @@ async def test_a_message_that_a_worker_was_handling_is_given_back_where_that_is_
     if at_most_once:
         assert await is_empty(other)
     else:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             assert await other.receive("work") == number(1)
 
 
@@ -278,5 +278,5 @@ async def test_a_message_of_a_group_is_not_lost_where_another_cannot_be_given_ba
         raise LayerUnavailable("away")
 
     engine.pull, engine.release = pull, release  # type: ignore[method-assign]
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert await layer.receive("work") == number(1)

@@ -54,7 +54,7 @@ async def test_a_message_of_a_worker_that_failed_names_its_channel(
 ) -> None:
     layer = InMemoryChannelLayer()
     worker = Worker(app_that_fails, ["jobs"], layer=layer)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
             await layer.send("jobs", {"type": "job.run"})

@@ -54,7 +54,7 @@ async def test_a_flooding_client_waits_until_its_events_are_handled() -> None:
             await mailbox.put_event({"type": "client", "n": n})
             put.append(n)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client)
             await anyio.wait_all_tasks_blocked()
@@ -77,7 +77,7 @@ async def test_a_client_whose_put_was_cancelled_has_put_nothing() -> None:
     assert [(await read(mailbox))["n"] for _ in range(READ_AHEAD)] == list(range(READ_AHEAD))
     assert mailbox.pop() is None
     for n in range(READ_AHEAD):
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             await mailbox.put_event({"type": "client", "n": n})
 
 
@@ -130,7 +130,7 @@ async def test_who_waits_for_a_reader_waits_no_longer_than_it_is_there(
     for n in range(2):
         mailbox.offer(entry(n))
     assert mailbox.is_lagging
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             for _ in range(senders):
                 tasks.start_soon(mailbox.catch_up)
@@ -145,7 +145,7 @@ async def test_who_waits_for_a_reader_can_be_cancelled_and_others_wait_on() -> N
     mailbox.watch(Told())
     for n in range(2):
         mailbox.offer(entry(n))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(mailbox.catch_up)
             with anyio.move_on_after(0.01) as scope:
@@ -180,7 +180,7 @@ async def test_a_closed_mailbox_wakes_its_reader_with_the_error() -> None:
             await read(mailbox)
         assert caught.value is error
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reader)
             await anyio.wait_all_tasks_blocked()

@@ -242,7 +242,7 @@ async def run(steps: list[Step], seed: int, make: Any) -> None:
             for name, *args in steps:
                 await getattr(program, name.replace(" ", "_"))(*args)
             if make is late:
-                with anyio.fail_after(5):
+                with anyio.fail_after(20):
                     await everything_came(layer, program)
             await program.end()
         finally:

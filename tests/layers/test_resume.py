@@ -79,7 +79,7 @@ async def test_every_member_sees_the_one_order_of_the_positions(
             if len(got[which]) % (which + 2) == 0:
                 await checkpoint()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             for which in range(3):
                 tasks.start_soon(reader, which)
@@ -239,7 +239,7 @@ async def test_a_channel_that_is_only_read_can_resume(kept: BaseChannelLayer) ->
     first, *_ = await publish(kept, "room", 1, 2, 3)
     channel = await kept.new_channel()
     await kept.group_add("room", channel, since=first)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert [(await kept.receive(channel))["n"] for _ in range(2)] == [2, 3]
 
 
@@ -251,7 +251,7 @@ async def test_a_replay_wakes_a_reader_that_waits(kept: BaseChannelLayer, attach
     async def reader() -> None:
         got.append((await read(mailbox))["n"])
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(reader)
             await anyio.wait_all_tasks_blocked()

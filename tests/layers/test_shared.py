@@ -69,12 +69,12 @@ async def join(layer: EngineChannelLayer, *groups: str, tell_gaps: bool = False)
 
 
 async def take(mailbox: Mailbox, count: int) -> list[int]:
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         return numbers([await read(mailbox) for _ in range(count)])
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while not is_so():
             await checkpoint()
 
@@ -188,7 +188,7 @@ async def test_what_no_history_holds_any_more_is_told_in_its_place(processes: Pr
     processes.place.lose = lambda topic: False
     await publish(first, "room", 61)
     assert await take(mailbox, 1) == [0]
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         gap = await read(mailbox)
     assert dict(gap) == {"type": "group.gap", "group": "room", "reason": "unrecovered", "lost": 11}
     assert await take(mailbox, 50) == list(range(12, 62))
@@ -205,7 +205,7 @@ async def test_a_history_that_was_wiped_is_told_and_goes_on(processes: Processes
     assert await take(mailbox, 2) == [1, 2]
     processes.place.clear()
     await publish(first, "room", 3)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         gap = await read(mailbox)
     assert (gap["type"], gap["lost"]) == ("group.gap", None)
     assert await take(mailbox, 1) == [3]
@@ -313,7 +313,7 @@ async def test_two_that_join_at_once_miss_nothing_whoever_has_read_the_history_f
 
     monkeypatch.setattr(engine, "read", read_slowly)
     slow, fast = await layer.attach(), await layer.attach()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             for mailbox in (slow, fast):
                 tasks.start_soon(partial(layer.group_add, "room", mailbox.channel, since=since))
@@ -524,7 +524,7 @@ async def test_a_client_of_a_consumer_in_no_group_is_reached_without_a_lifespan(
     other = await processes.start()
     layer = EngineChannelLayer(lambda: DoubleEngine(processes.place))
     app = Told.as_asgi(channel_layer=layer)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         client = WebsocketCommunicator(app, "/")
         await client.connect()
         channel = await client.receive_from()
@@ -545,7 +545,7 @@ async def test_who_waits_for_a_channel_of_its_own_hears_other_processes_without_
     async def receive() -> None:
         got.append((await layer.receive(channel))["n"])
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(receive)
             await until(lambda: layer.hub.is_read)
@@ -622,7 +622,7 @@ async def test_a_server_that_does_not_answer_fails_the_joins_of_its_own_groups_a
     async with layer:
         mailbox = await layer.attach()
         sides["other"].is_cut = True  # and nobody knows yet
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             async with anyio.create_task_group() as tasks:
                 for group in groups:
                     tasks.start_soon(join_one, group)
@@ -659,7 +659,7 @@ async def test_a_join_while_the_layer_closes_ends(processes: Processes) -> None:
         except LayerUnavailable as error:
             failed.append(error)
 
-    with anyio.fail_after(3):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as joining:
             joining.start_soon(try_to_join)
             await checkpoint()
@@ -684,7 +684,7 @@ async def test_a_group_that_is_joined_while_it_is_let_go_is_followed(
     engine.unsubscribe = slowly  # type: ignore[method-assign]
     mailbox = await join(layer, "lobby")
     await layer.group_discard("lobby", mailbox.channel)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await letting_go.wait()
         await layer.group_add("lobby", mailbox.channel)
         await anyio.sleep(0.2)  # the end of the first subscription has come by now
@@ -698,7 +698,7 @@ async def test_a_history_that_one_process_knows_of_loses_nothing_in_another(
 ) -> None:
     new, old = await processes.start(), await processes.start(history={})
     mailbox = await join(old, "room", tell_gaps=True)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         for n in (1, 2):
             await new.group_send("room", number(n))
             assert await read(mailbox) == number(n)
@@ -712,7 +712,7 @@ async def test_a_channel_of_another_process_is_reached(processes: Processes) -> 
     assert await take(mailbox, 1) == [1]
     own = await second.new_channel()
     await first.send(own, number(2))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert (await second.receive(own))["n"] == 2
     second.detach(mailbox)
     await first.send(mailbox.channel, number(3))
@@ -727,7 +727,7 @@ async def test_a_fixed_channel_gives_each_message_to_one_worker(processes: Proce
         while True:
             got.append((await layer.receive("work"))["n"])
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
             for layer in (first, second):
                 tasks.start_soon(worker, layer)
@@ -777,7 +777,7 @@ async def test_presence_is_that_of_all_processes(processes: Processes) -> None:
     assert set(await second.presence("room")) == {one.channel, two.channel}
     first.detach(one)
     second.detach(two)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         events = [await read(follower), await read(follower)] if await moved(processes) else []
     assert [event["type"] for event in events] == ["presence.join", "presence.leave"]
     assert await second.presence_count("room") == 0
@@ -805,7 +805,7 @@ async def test_the_members_of_a_process_that_died_are_gone_when_their_lease_is_o
     assert await first.presence_count("room") == 1
     clock.move(2.5)
     assert await first.presence_count("room") == 0
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert [(await read(follower))["type"] for _ in range(2)] == [
             "presence.join",
             "presence.leave",

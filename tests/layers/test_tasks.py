@@ -27,7 +27,7 @@ async def test_a_task_runs_until_it_is_closed_and_that_waits_for_its_end() -> No
             steps.append("ended")
 
     task = Background(run, "test")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await begun.wait()
         await task.aclose()
         assert steps == ["begun", "ended"]
@@ -39,7 +39,7 @@ async def test_a_task_that_is_closed_at_once_never_begins() -> None:
         await anyio.lowlevel.checkpoint()
         raise AssertionError("it was cancelled before")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await Background(run, "test").aclose()
 
 
@@ -48,7 +48,7 @@ async def test_an_error_is_logged_and_harms_nobody(caplog: pytest.LogCaptureFixt
         raise ValueError("broken")
 
     task = Background(run, "the test's task")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await anyio.wait_all_tasks_blocked()
         await task.aclose()
     (record,) = caplog.records
@@ -79,7 +79,7 @@ async def test_the_first_error_ends_the_other_calls() -> None:
             raise ValueError("broken")
         await anyio.sleep_forever()
 
-    with anyio.fail_after(5), pytest.raises(ValueError, match="broken"):
+    with anyio.fail_after(20), pytest.raises(ValueError, match="broken"):
         await at_a_time(call, range(100))
 
 
@@ -94,6 +94,6 @@ async def test_calls_from_other_threads_are_made_here_and_in_order() -> None:
         call(end.set)
 
     await anyio.to_thread.run_sync(work)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await end.wait()
     assert made == [(number, threading.get_ident()) for number in range(100)]

@@ -105,7 +105,7 @@ async def test_a_worker_passes_over_what_cannot_be_read(layer: EngineChannelLaye
     for payload in (b"", b"\x02p\x81\xa4type\xa1x", b"\x02m\xc1"):
         await engine_of(layer).push("work", payload, 100, 60)
     await layer.send("work", number(1))
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         assert await layer.receive("work") == number(1)
     assert layer.hub.drops == {"unreadable": 3}
 
@@ -118,7 +118,7 @@ async def test_who_is_present_with_an_info_that_cannot_be_read_is_listed(
     await engine_of(layer).enter(Lease("room", "there", "ada", b"\x02i\xc1"), 60)
     assert await layer.presence("room") == {"there": None}
     await engine_of(layer).leave("room", "there", 0)
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         event = await read(follower)
     assert event == {"type": "presence.leave", "group": "room", "member": "ada", "info": None}
     layer.detach(follower)
@@ -194,7 +194,7 @@ async def test_what_is_encrypted_for_one_place_is_read_at_no_other(
         assert told(waiting(mallory)) == [("mallory", "unreadable", 2), ("work", "unreadable", 2)]
         assert await layer.presence("mallory") == {"ada.1!2": None}
         assert await layer.presence("room") == {"ada.1!2": {"secret": 3}}
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             assert await layer.receive("work") == number(1)
         assert caplog.text.count("encrypted for another group or channel") == 1
         layer.detach(mallory)

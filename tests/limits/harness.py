@@ -77,6 +77,6 @@ def is_accepted(wire: Wire) -> bool:
 
 
 async def until(condition: Any) -> None:
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while not condition():
             await checkpoint()

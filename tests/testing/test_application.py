@@ -166,7 +166,7 @@ async def test_an_app_that_does_not_end_is_explained() -> None:
 
 async def test_no_output_is_waited_for_from_an_app_that_has_ended() -> None:
     communicator = ApplicationCommunicator(ends_silently, {"type": "test"})
-    with anyio.fail_after(5), pytest.raises(TimeoutError, match="has ended"):
+    with anyio.fail_after(20), pytest.raises(TimeoutError, match="has ended"):
         await communicator.receive_output(timeout=None)
 
 
@@ -327,7 +327,7 @@ async def test_a_dropped_communicator_cancels_its_app() -> None:
     assert await communicator.receive_nothing(timeout=0.01)
     del communicator
     gc.collect()
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         await ended.wait()
 
 

@@ -176,12 +176,12 @@ async def test_a_server_that_is_back_before_anybody_looked_is_told_too(
 ) -> None:
     # It numbers its connections from the beginning again, so that a new one may well have the
     # number of the old one.
-    engine = await make_engine(own_server.url, ear, timeout=6.0, probe_interval=2.0)
-    for count in range(1, 6):
+    engine = await make_engine(own_server.url, ear, timeout=3.0, probe_interval=1.0)
+    for count in range(1, 4):
         own_server.kill()
         own_server.start()
         await ear.until(lambda: ear.states == ["down", "up"] * count)  # noqa: B023
-    assert engine.statistics()["reconnects"] == 5
+    assert engine.statistics()["reconnects"] == 3
 
 
 async def test_flushall_while_members_listen_is_told(
