@@ -1,4 +1,4 @@
-"""uvicorn in a thread of the test's own process, and WebSockets whose every byte the test sees."""
+"""uvicorn in a thread of the test's own process, and clients whose every byte the test sees."""
 
 import asyncio
 import base64
@@ -14,7 +14,7 @@ import uvicorn
 
 from tests.servers import HOST
 
-__all__ = ["WAIT", "Frame", "Socket", "frames_of", "serving"]
+__all__ = ["WAIT", "Answers", "Frame", "Socket", "frames_of", "serving"]
 
 WAIT = 20.0  # seconds until what is on its way counts as lost
 
@@ -141,3 +141,82 @@ class Socket:
             return self._socket.recv(256 * 1024)
         except ConnectionResetError:
             return b""
+
+
+class Answers:
+    """A client of HTTP/1.1 that reads answers chunk by chunk, one answer after the other.
+
+    Args:
+        port: of the server.
+        requests: what it sends at once, such as two requests in a row.
+        receive_buffer: bytes that the kernel keeps for it, at least.
+    """
+
+    def __init__(self, port: int, requests: bytes, *, receive_buffer: int | None = None) -> None:
+        self._socket = socket.socket()
+        if receive_buffer is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._socket.settimeout(WAIT)
+        self._socket.connect((HOST, port))
+        self._data = bytearray()
+        self.send(requests)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def leave(self) -> None:
+        """Be gone, with nothing said."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
+    def head(self) -> bytes:
+        """The status line and the headers of the next answer."""
+        return self._until(b"\r\n\r\n")
+
+    def chunk(self) -> bytes:
+        """What the next chunk carries; empty at the end of an answer.
+
+        Raises:
+            EOFError: the server has ended the connection.
+        """
+        size = int(self._until(b"\r\n"), 16)
+        while len(self._data) < size + 2:
+            self._read_on()
+        chunk, end = bytes(self._data[:size]), self._data[size : size + 2]
+        assert end == b"\r\n"
+        del self._data[: size + 2]
+        return chunk
+
+    def chunks(self) -> list[bytes]:
+        """What all chunks carry until the end of the answer, which is the last of them.
+
+        Where the server ends the connection within the answer, there is no such end.
+        """
+        found: list[bytes] = []
+        try:
+            while not found or found[-1]:
+                found.append(self.chunk())
+        except EOFError:
+            assert not self._data, f"it ended within a chunk: {bytes(self._data[:20])!r}"
+        return found
+
+    def _until(self, end: bytes) -> bytes:
+        while (place := self._data.find(end)) < 0:
+            self._read_on()
+        line = bytes(self._data[:place])
+        del self._data[: place + len(end)]
+        return line
+
+    def _read_on(self) -> None:
+        try:
+            data = self._socket.recv(256 * 1024)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise EOFError
+        self._data += data

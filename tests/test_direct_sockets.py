@@ -4,24 +4,63 @@ import itertools
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
+from tests.eventstream import EventStream
 from tests.examples import examples
 from tests.servers import Server
+from tests.sockets import Answers
 
 pytestmark = pytest.mark.slow
 
 WAIT = 20  # seconds until something that is on its way counts as lost
+
+
+class Client(Protocol):
+    """Reads one text after the other."""
+
+    def recv(self, timeout: float | None = None) -> str | bytes: ...
+
+
 PATHS = ("fan/", "threaded/", "notified/7/")
+STREAMS = ("stream/", "events/7/")
 KINDS = ("pass.on", "pass.on", "send.notification", "handle.it", "handle.slowly")
 
 Message = tuple[str, str, str]  # group, type, text
+
+
+class Stream:
+    """A client of a stream of events.
+
+    Args:
+        server: which one.
+        path: of the stream.
+        headers: further lines of its request.
+        receive_buffer: bytes that the kernel keeps for it, at least.
+    """
+
+    def __init__(
+        self, server: Server, path: str, *headers: str, receive_buffer: int | None = None
+    ) -> None:
+        lines = [f"GET /{path} HTTP/1.1", "Host: localhost", "Accept: text/event-stream", *headers]
+        request = "\r\n".join([*lines, "", ""]).encode()
+        self.answers = Answers(server.port, request, receive_buffer=receive_buffer)
+        assert self.answers.head().startswith(b"HTTP/1.1 200")
+        self.answers.chunk()  # it has begun
+
+    def recv(self, timeout: float | None = None) -> str:
+        """The data of the next event; comments, which come where nothing else does, are none."""
+        while not (events := EventStream().feed(self.answers.chunk())):
+            pass
+        (event,) = events
+        return event.data
 
 
 class Running:
@@ -33,10 +72,13 @@ class Running:
         self.server = stack.enter_context(
             Server("uvicorn-bounded", "tests.apps.passing:app", env=env)
         )
-        self.clients = {
+        self.clients: dict[str, Client] = {
             path: stack.enter_context(connect(f"{self.server.ws}/{path}", compression=None))
             for path in PATHS
         }
+        for path in STREAMS:
+            self.clients[path] = stream = Stream(self.server, path)
+            stack.enter_context(stream.answers)
 
     def publish(self, messages: list[Message]) -> int:
         """Send all in one go; return how many texts have gone directly until now."""
@@ -54,7 +96,7 @@ def servers() -> Iterator[list[Running]]:
 
 def texts_for(path: str, messages: list[Message]) -> list[str]:
     """What the client of a path is sent."""
-    groups = {"all", "user_7"} if path.startswith("notified") else {"all"}
+    groups = {"all", "user_7"} if path.endswith("/7/") else {"all"}
     return [
         text if kind in ("pass.on", "send.notification") else f"handled {text}"
         for group, kind, text in messages
@@ -62,7 +104,7 @@ def texts_for(path: str, messages: list[Message]) -> list[str]:
     ]
 
 
-def read(client: ClientConnection, count: int) -> list[str]:
+def read(client: Client, count: int) -> list[str]:
     return [str(client.recv(timeout=WAIT)) for _ in range(count)]
 
 
@@ -104,47 +146,72 @@ def test_messages_really_go_directly_where_they_may(servers: list[Running]) -> N
     messages = [("user_7", "send.notification", "a"), ("all", "pass.on", "b")]
     for running in servers:
         deadline = time.monotonic() + WAIT
-        # Of "b", the two that declare it, once they are idle; the third has a handler for it.
-        while count_direct(running, messages) != (3 if running.is_direct else 0):
+        # Of "b", the three that declare it, once they are idle; the others have a handler for it.
+        while count_direct(running, messages) != (5 if running.is_direct else 0):
             assert running.is_direct
             assert time.monotonic() < deadline
 
 
-def test_a_client_that_stops_reading_gets_all_in_order_once_it_reads(
-    servers: list[Running],
-) -> None:
-    running = servers[0]
+@contextmanager
+def slow_client(server: Server, kind: str) -> Iterator[Client]:
+    """A client whose side of the line holds little."""
+    if kind == "stream":
+        stream = Stream(server, "stream/", receive_buffer=4096)
+        with stream.answers:
+            yield stream
+        return
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.connect(("127.0.0.1", running.server.port))
-        with connect(f"{running.server.ws}/fan/", sock=sock, max_queue=1, compression=None) as slow:
-            messages = [("all", "pass.on", f"{number}:" + "." * 20_000) for number in range(1000)]
-            before = running.publish([])
-            for start in range(0, 1000, 25):
-                running.publish(messages[start : start + 25])
-                for path in ("fan/", "threaded/", "notified/7/"):
-                    read(running.clients[path], 25)
-            after = running.publish([])
-            assert 0 < after - before < 3000  # others waited in mailboxes, the slow one's above all
-            assert read(slow, 1000) == [text for _, _, text in messages]
-            deadline = time.monotonic() + WAIT
-            while True:  # and come back to the lane, once it is idle again
-                was = running.publish([])
-                is_back = running.publish([("all", "pass.on", "again")]) - was == 3
-                assert read(slow, 1) == ["again"]
-                for client in running.clients.values():
-                    assert read(client, 1) == ["again"]
-                if is_back:
-                    break
-                assert time.monotonic() < deadline
+        sock.connect(("127.0.0.1", server.port))
+        with connect(f"{server.ws}/fan/", sock=sock, max_queue=1, compression=None) as slow:
+            yield slow
+
+
+@pytest.mark.parametrize("kind", ["socket", "stream"])
+def test_a_client_that_stops_reading_gets_all_in_order_once_it_reads(
+    servers: list[Running], kind: str
+) -> None:
+    running = servers[0]
+    with slow_client(running.server, kind) as slow:
+        messages = [("all", "pass.on", f"{number}:" + "." * 20_000) for number in range(1000)]
+        before = running.publish([])
+        for start in range(0, 1000, 25):
+            running.publish(messages[start : start + 25])
+            for client in running.clients.values():
+                read(client, 25)
+        after = running.publish([])
+        assert 0 < after - before < 4000  # others waited in mailboxes, the slow one's above all
+        assert read(slow, 1000) == [text for _, _, text in messages]
+        deadline = time.monotonic() + WAIT
+        while True:  # and come back to the lane, once it is idle again
+            was = running.publish([])
+            is_back = running.publish([("all", "pass.on", "again")]) - was == 4
+            assert read(slow, 1) == ["again"]
+            for client in running.clients.values():
+                assert read(client, 1) == ["again"]
+            if is_back:
+                break
+            assert time.monotonic() < deadline
 
 
 def test_who_leaves_in_a_stream_of_messages_harms_nobody(servers: list[Running]) -> None:
     for running in servers:
-        for number in range(20):
+        for number in range(10):
             with connect(f"{running.server.ws}/fan/", compression=None) as gone:
                 running.publish([("all", "pass.on", f"{number}.0")])
                 gone.socket.shutdown(socket.SHUT_RDWR)  # without a goodbye
+                running.publish([("all", "pass.on", f"{number}.{n}") for n in range(1, 10)])
+                for client in running.clients.values():
+                    assert read(client, 10) == [f"{number}.{n}" for n in range(10)]
+
+
+def test_who_leaves_a_stream_in_its_midst_harms_nobody(servers: list[Running]) -> None:
+    for running in servers:
+        for number in range(10):
+            gone = Stream(running.server, "stream/")
+            with gone.answers:
+                running.publish([("all", "pass.on", f"{number}.0")])
+                gone.answers.leave()
                 running.publish([("all", "pass.on", f"{number}.{n}") for n in range(1, 10)])
                 for client in running.clients.values():
                     assert read(client, 10) == [f"{number}.{n}" for n in range(10)]

@@ -12,17 +12,19 @@ import anyio
 
 from asgi_notify import (
     AsyncHttpConsumer,
+    AsyncSseConsumer,
     AsyncWebsocketConsumer,
     InMemoryChannelLayer,
     Message,
     NotificationConsumer,
+    NotificationHttpConsumer,
     ProtocolTypeRouter,
     URLRouter,
     WebsocketConsumer,
     path,
 )
 from asgi_notify.asgi import DIRECT
-from asgi_notify.consumers.passing import Render
+from asgi_notify.consumers.passing import Render, RenderEvent
 from asgi_notify.types import Receive, Scope, Send
 
 layer = InMemoryChannelLayer(capacity=100_000)
@@ -67,6 +69,30 @@ class Notified(NotificationConsumer):
     handle_slowly = Fan.handle_slowly
 
 
+class Stream(AsyncSseConsumer):
+    groups = ("all",)
+    passes_on: ClassVar[Mapping[str, RenderEvent]] = {"pass.on": as_text}
+
+    async def handle_it(self, message: Message) -> None:
+        await self.send_event(f"handled {message['text']}")
+
+    async def handle_slowly(self, message: Message) -> None:
+        await anyio.sleep(0.002)
+        await self.send_event(f"handled {message['text']}")
+
+
+class NotifiedStream(NotificationHttpConsumer):
+    """Is sent the same, in its own words."""
+
+    groups = ("all",)
+
+    async def pass_on(self, message: Message) -> None:
+        await self.send_event(message["text"])
+
+    handle_it = Stream.handle_it
+    handle_slowly = Stream.handle_slowly
+
+
 class Publishes(AsyncHttpConsumer):
     async def handle(self, body: bytes) -> None:
         for group, kind, text in json.loads(body or b"[]"):  # of a probe, nothing
@@ -79,24 +105,28 @@ consumers = URLRouter(
         path("fan/", Fan.as_asgi(channel_layer=layer)),
         path("threaded/", Threaded.as_asgi(channel_layer=layer)),
         path("notified/<int:room_name>/", Notified.as_asgi(channel_layer=layer)),
+        path("stream/", Stream.as_asgi(channel_layer=layer)),
+        path("events/<int:room_name>/", NotifiedStream.as_asgi(channel_layer=layer)),
+        path("", Publishes.as_asgi()),
     ]
 )
 
 
 async def counted(scope: Scope, receive: Receive, send: Send) -> None:
     """Count what is taken directly, in front of the consumers."""
-    offer = scope["extensions"].get(DIRECT)
+    offer = (scope.get("extensions") or {}).get(DIRECT)
     if offer is not None:
-        send_text = offer["send_text"]
+        name = "send_text" if scope["type"] == "websocket" else "send_body"
+        take = offer[name]
 
-        def count(text: str) -> bool:
+        def count(content: str | bytes) -> bool:
             global taken
-            is_taken: bool = send_text(text)
+            is_taken: bool = take(content)
             taken += is_taken
             return is_taken
 
-        scope = {**scope, "extensions": {DIRECT: {**offer, "send_text": count}}}
+        scope = {**scope, "extensions": {DIRECT: {**offer, name: count}}}
     await consumers(scope, receive, send)
 
 
-app = ProtocolTypeRouter({"websocket": counted, "http": Publishes.as_asgi()})
+app = ProtocolTypeRouter({"websocket": counted, "http": counted})
