@@ -129,5 +129,5 @@ class Answer:
 
     def look(self) -> None:
         """Have the transport take the parts of this answer, if it can."""
-        if self._sending == 0 and self._transport.answer is self and self._is_open():
+        if self._sending == 0 and self._is_open():
             self._transport.taken = self

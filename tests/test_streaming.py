@@ -220,6 +220,7 @@ async def test_what_was_too_much_for_one_turn_is_taken_again_in_the_next() -> No
     app = await stream.begin()
     assert app.take(bytes(GATHERED))
     assert not app.take(b"a")
+    stream.wire.read = lambda size=None: None  # type: ignore[method-assign]  # it resumes nothing
     await settled()
     assert app.take(b"a")
     await stream.end()
@@ -258,6 +259,23 @@ async def test_send_waits_for_a_client_that_does_not_read() -> None:
     assert app.take(b"e")
     await settled()
     assert stream.wire.sent.endswith(b"".join(map(chunk, (b"b", b"c", b"e"))))
+    await stream.end()
+
+
+async def test_nothing_is_taken_for_a_client_that_does_not_read_until_it_does() -> None:
+    stream = Stream()
+    app = await stream.begin()
+    stream.wire.is_read = False
+    taken = 0
+    while app.take(bytes(1000)):
+        taken += 1
+        await settled()
+        assert taken < 100
+    assert HIGH_WATER < len(stream.wire.waiting) < HIGH_WATER + 2000
+    stream.wire.read(100)
+    assert not app.take(b"a")
+    stream.wire.read()
+    assert app.take(b"a")
     await stream.end()
 
 
@@ -335,6 +353,18 @@ async def test_the_offer_names_the_send_of_the_server_until_the_application_has_
     assert app.offers[0]["send"] == app.sends[0]
     await stream.end()
     assert app.offers == [{}]
+
+
+async def test_nothing_of_an_answer_is_kept_for_the_next_request() -> None:
+    stream = Stream()
+    app = await stream.begin()
+    await app.end()
+    app.may_end.set()
+    transport = stream.wire.protocol.transport
+    await until(lambda: transport.answer is None)
+    assert not stream.wire.is_closing()
+    assert transport.taken is None
+    await stream.end()
 
 
 async def test_a_setting_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
