@@ -153,26 +153,19 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
         try:
             self.channel_name = mailbox.channel
             send = self.wrap_send(send)
-            self._connection = Connection(
-                scope,
-                send,
-                mailbox,
-                join=self._join_groups,
-                handle=self.dispatch,
-                closing_events=self.closing_events,
-                by_steps=self._by_steps,
-                leave_groups=partial(self.channel_layer.detach, mailbox),
-                grace=self.leave_grace,
-                send_timeout=self.send_timeout,
-                handle_last=self._handle_last,
-            )
-            self._connection.direct = self._direct(send)
-            self._begin_login()
-            observers = scope.get("observers")
-            if observers:
-                await run_observed(self._connection, observers, receive, self.wrap_receive)
-            else:
-                await self._connection.run(self.wrap_receive(receive))
+            leave_groups = partial(self.channel_layer.detach, mailbox)
+            connection = Connection(scope, send, mailbox, self, leave_groups)
+            self._connection = connection
+            try:
+                connection.direct = self._direct(send)
+                self._begin_login()
+                observers = scope.get("observers")
+                if observers:
+                    await run_observed(connection, observers, receive, self.wrap_receive)
+                else:
+                    await connection.run(self.wrap_receive(receive))
+            finally:
+                connection.let_go()
         finally:
             if self._login is not None:
                 self._login.leave()
@@ -190,11 +183,15 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
         """The direct lane of the connection, where there is one."""
         return None
 
-    async def _join_groups(self) -> None:
-        if self._login is not None:
-            if self._login.is_awaited:
-                return  # it joins once its client has shown who it is
-            await self._login.begin()
+    def _join_groups(self) -> Awaitable[None] | None:
+        if self._login is None:
+            return self._join_own_groups() if self.groups else None
+        return self._join_with_login(self._login)
+
+    async def _join_with_login(self, login: Login) -> None:
+        if login.is_awaited:
+            return  # it joins once its client has shown who it is
+        await login.begin()
         await self._join_own_groups()
 
     async def _join_own_groups(self) -> None:
@@ -202,13 +199,12 @@ class Consumer(Generic[Done], metaclass=_Prototypes):
         for group in self.groups or ():  # Channels' classes may say None
             await self.channel_layer.group_add(group, self.channel_name)
 
-    async def _handle_last(self, event: Message) -> None:
-        """Handle the disconnect event."""
-        await self._in_time(self.dispatch, event)
+    def _handle_last(self, event: Message, /) -> Awaitable[None] | None:
+        return self._in_time(self.dispatch, event)
 
     async def _in_time(self, handle: Callable[[Any], Awaitable[None]], event: Message) -> None:
         """Handle the disconnect event, for as long as that may take."""
-        with anyio.move_on_after(self.disconnect_timeout) as scope:
+        with anyio.move_on_after(self.disconnect_timeout, shield=True) as scope:
             await handle(event)
         if scope.cancelled_caught:
             self._log_cut_off(event)

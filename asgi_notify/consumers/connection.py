@@ -1,8 +1,8 @@
 """One connection of one consumer, from its first event to the end of its last task.
 
-Two tasks live as long as a connection does. The one that runs it handles what waits in the
-mailbox, one thing at a time, and sends; the reader waits for the client, so that its leaving is
-noticed while a handler runs::
+Two tasks live as long as a connection does. The one that runs it takes the first event, handles
+what waits in the mailbox, one thing at a time, and sends; the reader waits for the client, so
+that its leaving is noticed while a handler runs::
 
     client --> _read --> mailbox --> handle_each --> the consumer's handler --> send --> client
                            ^
@@ -24,12 +24,12 @@ closed, the server cancels its task. What follows is always the same, in this or
 import logging
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from math import inf
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ..asgi import accept, client_address
@@ -40,6 +40,7 @@ from ..exceptions import (
     DenyConnection,
     LayerClosed,
     LayerUnavailable,
+    MisuseError,
     NotifyError,
     StopConsumer,
 )
@@ -47,6 +48,7 @@ from ..layers.entries import Entry
 from ..layers.mailbox import Mailbox
 from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
+from .beside import Beside, tasks_beside
 from .direct import Direct
 from .state import ConnectionState
 from .stepping import handle_each
@@ -63,6 +65,30 @@ NOTICE_TIMEOUT = 0.5  # seconds in which a server whose send failed says that th
 _WHOLE_FILES = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
+class Owner(Protocol):
+    """The consumer of a connection, as seen from here."""
+
+    leave_grace: float
+    send_timeout: float
+    _by_steps: ClassVar[bool]
+    """Whether handlers may be run while the connection's own task sleeps."""
+
+    def dispatch(self, message: Message, /) -> Coroutine[Any, Any, None]:
+        """Pass one event or message to its handler."""
+
+    def closing_events(self, error: Exception, /) -> Iterable[Event]:
+        """The events to send before those that end an answered connection."""
+
+    def _join_groups(self) -> Awaitable[None] | None:
+        """Put the channel into its groups, when the first event has come."""
+
+    def _handle_last(self, event: Message, /) -> Awaitable[None] | None:
+        """Handle the disconnect event, shielded from cancellation, for as long as that may take.
+
+        None where there is nothing to do.
+        """
+
+
 class Connection:
     """Feeds a consumer its client's events and the layer's messages, and sends what it says.
 
@@ -71,15 +97,8 @@ class Connection:
 
     Args:
         mailbox: where the layer puts the messages.
-        join: puts the channel into its groups, when the first event has come.
-        handle: passes one event or message to the consumer.
-        closing_events: the events to send before those that end an answered connection.
-        by_steps: whether handlers may be run while the connection's own task sleeps.
+        consumer: whose connection it is; forgotten at `let_go`.
         leave_groups: takes the channel out of its groups, when all has been handled.
-        grace: seconds that handlers may go on after the client has left.
-        send_timeout: seconds that one send may take, of those that wait for a client.
-        handle_last: passes the disconnect event to the consumer, and sees to it
-            that its handler comes to an end.
 
     Attributes:
         scope: what is known of the connection.
@@ -96,22 +115,14 @@ class Connection:
         "_begun_at",
         "_beside",
         "_broken",
-        "_by_steps",
-        "_closing_events",
+        "_consumer",
         "_error",
-        "_grace",
-        "_handle",
-        "_handle_last",
         "_has_failed",
         "_is_left",
-        "_join",
         "_last_send",
         "_leave_groups",
         "_left",
-        "_reading",
         "_send",
-        "_send_timeout",
-        "_tasks",
         "current",
         "direct",
         "handling",
@@ -123,22 +134,15 @@ class Connection:
         "state",
     )  # fmt: skip
 
-    _tasks: TaskGroup
+    _consumer: Owner
 
     def __init__(
         self,
         scope: Scope,
         send: Send,
         mailbox: Mailbox,
-        *,
-        join: Callable[[], Awaitable[None]],
-        handle: Callable[[Message], Coroutine[Any, Any, None] | None],
-        closing_events: Callable[[Exception], Iterable[Event]],
-        by_steps: bool,
+        consumer: Owner,
         leave_groups: Callable[[], None],
-        grace: float,
-        send_timeout: float,
-        handle_last: Callable[[Event], Awaitable[None]],
     ) -> None:
         self.scope = scope
         self.mailbox = mailbox
@@ -147,18 +151,11 @@ class Connection:
         self.direct: Direct | None = None
         self.is_over = False
         self._send = send
-        self._join = join
-        self._handle = handle
-        self._handle_last = handle_last
-        self._closing_events = closing_events
-        self._by_steps = by_steps
+        self._consumer = consumer
         self._leave_groups = leave_groups
-        self._grace = grace
-        self._send_timeout = send_timeout
         self.handling = anyio.CancelScope()
-        self._reading = anyio.CancelScope()
+        self._beside: Beside | None = None  # once it runs
         self._begun_at: float | None = None  # when the first event was handled
-        self._beside = 1  # tasks beside the one that handles: the reader, and the consumer's own
         # Where the two differ, a send is under way; where it waits, so does the client's reading.
         self.sends_begun = 0
         self.sends_ended = 0
@@ -219,42 +216,51 @@ class Connection:
                 the server's own ``receive`` raised.
         """
         self.mailbox.on_close = self.handling.cancel
+        limit = self._consumer.send_timeout
         is_limited = self.state.protocol.has_client and self.state.protocol.has_answers
-        is_limited = is_limited and self._send_timeout < inf
-        watchdog = watchdog_of(self._send_timeout) if is_limited else None
+        watchdog = watchdog_of(limit) if is_limited and limit < inf else None
         if watchdog is not None:
             watchdog.watch(self)
-        async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self._read, receive)
+        async with tasks_beside() as beside:
+            self._beside = beside
             try:
-                error = await self._handle_until_over()
+                error = await self._handle_until_over(receive, beside)
             finally:
                 if watchdog is not None:
                     watchdog.leave(self)
-                with anyio.CancelScope(shield=True):
-                    await self._wait_for_last_send(CLOSE_TIMEOUT)
-                    await self._handle_disconnect()
+                if self._last_send is not None:
+                    with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                        await self._last_send.wait()
+                self.state.close()
+                self.mailbox.direct = None
+                if self._begun_at is not None:  # else there was no connection at all
+                    await self._handle_disconnect(self._begun_at)
                 self._leave_groups()
-            if self._beside:  # else it would cost what two handlers do, and find nobody
-                self._tasks.cancel_scope.cancel()
         if self._broken is not None:
             raise self._broken
         is_ending = isinstance(error, StopConsumer | DenyConnection)
         if error is not None and not is_ending and not self.state.protocol.has_answers:
             raise error
 
+    def let_go(self) -> None:
+        """Forget the consumer, once all has ended.
+
+        It refers to its connection, and both would wait for the garbage collector.
+        """
+        del self._consumer
+        self.direct = None
+
     def start_soon(self, func: Callable[..., Awaitable[None]], *args: object) -> None:
         """Start a task of the consumer's own; see `AsyncConsumer.start_soon`."""
-        self._beside += 1
-        self._tasks.start_soon(self._run_task, func, args)
+        if self._beside is None:
+            raise MisuseError("there is no connection yet that a task could belong to")
+        self._beside.start_soon(self._run_task, func, args)
 
     async def _run_task(self, func: Callable[..., Awaitable[None]], args: Iterable[object]) -> None:
         try:
             await func(*args)
         except Exception as error:
             self.fail(error, f"the task {getattr(func, '__qualname__', func)}")
-        finally:
-            self._beside -= 1
 
     def fail(self, error: Exception, what: str) -> None:
         """End the connection for what something beside its handlers has raised.
@@ -306,26 +312,46 @@ class Connection:
 
     # Reading.
 
+    async def _read_first(self, receive: Receive, beside: Beside) -> None:
+        """Take the event that begins the connection, and start to read those behind it."""
+        # Not by the reader, which would have to wake this task for it.
+        try:
+            event = await receive()
+            is_last = self._hear(event)
+        except Exception as error:
+            self._break(error)
+            return
+        self.mailbox.put_event_nowait(event)
+        if not is_last:
+            beside.read(partial(self._read, receive))
+
     async def _read(self, receive: Receive) -> None:
-        with self._reading:
-            while True:
-                try:
-                    event = await receive()
-                except Exception as error:  # a middleware's; servers raise none here
-                    self._broken = error
-                    self._leave()
-                    self.handling.cancel()
-                    return
-                is_last = event["type"] == self.state.protocol.leaving
-                if is_last and self.state.protocol.has_client:
-                    if not self.is_closed or self._is_left:
-                        self.state.end = event
-                    self._leave()
+        try:
+            is_last = False
+            while not is_last:
+                event = await receive()
+                is_last = self._hear(event)
                 await self.mailbox.put_event(event)
                 del event  # what it carries may be large, and the next may not come for days
-                if is_last:
-                    self._beside -= 1
-                    return
+        except Exception as error:
+            self._break(error)
+            self.handling.cancel()
+
+    def _hear(self, event: Event) -> bool:
+        """Note what an event says of the connection; return whether it is the last one."""
+        protocol = self.state.protocol
+        is_last: bool = event["type"] == protocol.leaving
+        if is_last and protocol.has_client:
+            if not self.is_closed or self._is_left:
+                self.state.end = event
+            self._leave()
+        return is_last
+
+    def _break(self, error: Exception) -> None:
+        """Nothing can be read any more; a middleware's receive has failed, as servers' do not."""
+        self._broken = error
+        self.is_over = True
+        self._leave()
 
     def _leave(self) -> None:
         """The client is gone: nothing is sent any more, and handlers have a while to end."""
@@ -335,7 +361,7 @@ class Connection:
         if self._left is not None:
             self._left.set()
         if self.current or self._last_send is not None or not self.mailbox.is_empty:
-            self.handling.deadline = anyio.current_time() + self._grace
+            self.handling.deadline = anyio.current_time() + self._consumer.leave_grace
 
     def give_up(self, seconds: float) -> None:
         """End the connection, whose client has taken nothing for so long."""
@@ -343,12 +369,12 @@ class Connection:
 
     # Handling, until it is over.
 
-    async def _handle_until_over(self) -> Exception | None:
+    async def _handle_until_over(self, receive: Receive, beside: Beside) -> Exception | None:
         """Handle what comes, tell the client why it ends, and return the error that ended it."""
         error: Exception | None = None
         try:
             with self.handling:
-                error = await self._handle_all()
+                error = await self._handle_all(receive, beside)
             self._log_cancelled()
             await self._send_closing(error := error or self._error or self.mailbox.error)
             return error
@@ -359,17 +385,19 @@ class Connection:
                     await self._send_closing(LayerClosed("the server is shutting down"))
             raise
 
-    async def _handle_all(self) -> Exception | None:
+    async def _handle_all(self, receive: Receive, beside: Beside) -> Exception | None:
         """Handle what comes until the connection is over; return the error that ended it."""
+        await self._read_first(receive, beside)
+        if self.is_over:
+            return self._error or self.mailbox.error
         # The groups are joined only when the connect event waits in the mailbox. Joined earlier,
         # a message of theirs could stand before it, and be handled before there is a connection.
-        await self.mailbox.wait()
         self.current = "joining the groups"
-        await self.follow(self._join)
+        await self.follow(self._consumer._join_groups)
         if not self.is_over:
-            await handle_each(self, by_steps=self._by_steps)
-        if self.scope["type"] != "websocket":
-            await self._wait_for_last_send(inf)  # a body may be large, and its client slow
+            await handle_each(self, by_steps=self._consumer._by_steps)
+        if self.scope["type"] != "websocket" and self._last_send is not None:
+            await self._last_send.wait()  # a body may be large, and its client slow
         return self._error or self.mailbox.error
 
     def begin(self, entry: Entry) -> Coroutine[Any, Any, None] | None:
@@ -384,7 +412,7 @@ class Connection:
         if self._begun_at is None:
             self._begun_at = monotonic()
         self.current = kind
-        return self._handle(message)
+        return self._consumer.dispatch(message)
 
     async def follow(self, begin: Callable[..., Awaitable[None] | None], *args: object) -> None:
         """Let something be handled, and note what it raises to end the connection."""
@@ -416,7 +444,7 @@ class Connection:
         if error is None or self.is_closed:
             return
         with anyio.move_on_after(CLOSE_TIMEOUT):
-            for event in self.state.last_words(error, self._closing_events):
+            for event in self.state.last_words(error, self._consumer.closing_events):
                 self.current = event["type"]
                 try:
                     await self.send(event)
@@ -425,32 +453,24 @@ class Connection:
                         self._log_failure(failure)
                     return
 
-    async def _wait_for_last_send(self, seconds: float) -> None:
-        """Wait for the last event, which a task of the consumer's own may just be sending."""
-        if self._last_send is not None:
-            with anyio.move_on_after(seconds):
-                await self._last_send.wait()
-
-    async def _handle_disconnect(self) -> None:
-        """Handle the disconnect event, once, if there was a connection at all."""
-        self.state.close()
-        self.mailbox.direct = None
-        if self._begun_at is None:
-            return
-        if self.scope["type"] == "websocket":
-            seconds = monotonic() - self._begun_at
+    async def _handle_disconnect(self, begun_at: float) -> None:
+        """Handle the disconnect event."""
+        if self.scope["type"] == "websocket" and logger.isEnabledFor(logging.INFO):
+            seconds = monotonic() - begun_at
             code = self.end.get("code")
             logger.info(
                 "ended %s after %.1f s, code %s", self, seconds, code, extra=self.log_fields
             )
         self.current = self.state.protocol.leaving
-        await self.follow(self._handle_last, self.state.end)
+        await self.follow(self._consumer._handle_last, self.state.end)
 
     def _log_cancelled(self) -> None:
         if not self.handling.cancelled_caught or self._broken or not self.current:
             return
         why = (
-            self._error or self.mailbox.error or f"{self._grace:g} s after the connection had ended"
+            self._error
+            or self.mailbox.error
+            or f"{self._consumer.leave_grace:g} s after the connection had ended"
         )
         logger.warning("%s: %s was cancelled, %s", self, self.current, why, extra=self.log_fields)
 
@@ -507,7 +527,8 @@ class Connection:
     def _advance(self, event: Event) -> bool:
         has_advanced = self.state.advance(event)
         self.mailbox.direct = self.direct if self.state.is_direct else None
-        if has_advanced and event["type"] == "websocket.accept":
+        is_accepted = has_advanced and event["type"] == "websocket.accept"
+        if is_accepted and logger.isEnabledFor(logging.INFO):
             address = client_address(self.scope)
             logger.info("accepted %s from %s", self, address, extra=self.log_fields)
         return has_advanced
@@ -527,10 +548,11 @@ class Connection:
 
     async def _send_close(self, event: Event) -> None:
         # Some servers hold the close frame back while they are asked for an event.
-        self._reading.cancel()
+        if self._beside is not None:
+            self._beside.stop_reading()
         await cancel_shielded_checkpoint()
         await self._pass_on(event)
-        self.handling.deadline = anyio.current_time() + self._grace
+        self.handling.deadline = anyio.current_time() + self._consumer.leave_grace
 
     async def _pass_on(self, event: Event) -> None:
         is_counted = event["type"] not in _WHOLE_FILES

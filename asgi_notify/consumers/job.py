@@ -289,7 +289,7 @@ class LastJob(Job):
         send: Callable[[Event], Awaitable[None]],
         time_limit: float,
     ) -> None:
-        super().__init__(lane, handler, send, anyio.CancelScope())
+        super().__init__(lane, handler, send, anyio.CancelScope(shield=True))
         self._time_limit = time_limit
 
     async def run_in_time(self, forget: Callable[[], None]) -> bool:

@@ -94,12 +94,19 @@ class SyncConsumer(Consumer[None]):
         if not await job.run_in_time(self._forget_job):
             self._log_cut_off(message)
 
-    async def _handle_last(self, event: Message) -> None:
+    def _handle_last(self, event: Message, /) -> Awaitable[None] | None:
         self._last_lane = disconnect_lane()
-        if self._last_lane is not None:
-            await self.dispatch(event)
-            return
+        if self._last_lane is None:
+            return self._shielded(partial(self._handle_last_plainly, event))
+        if type(self).dispatch is SyncConsumer.dispatch:
+            return self.dispatch(event)  # a LastJob shields itself
+        return self._shielded(partial(self.dispatch, event))
 
+    async def _shielded(self, handle: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope(shield=True):
+            await handle()
+
+    async def _handle_last_plainly(self, event: Message) -> None:
         async def handle() -> None:
             # The time limit of the handler begins when the handler does. The wait for a thread
             # has no limit: it ends when handlers before it end, and nothing can end those.

@@ -26,6 +26,8 @@ __all__ = [
 
 Done = TypeVar("Done")
 
+_AT_THE_END = ("disconnect", "websocket_disconnect", "dispatch")
+
 
 class _Websocket(Consumer[Done], Generic[Done]):
     """The one body of the WebSocket consumers; ``Done`` is what their helpers return.
@@ -84,6 +86,18 @@ class _Websocket(Consumer[Done], Generic[Done]):
         """Handle the end of the connection."""
         # RFC 6455 7.4.1: 1005 stands for a close frame without a code.
         return self.disconnect(message.get("code") or 1005)
+
+    def _handle_last(self, event: Message, /) -> Awaitable[None] | None:
+        # Most consumers do nothing at the end, and are spared two cancel scopes or a thread. It is
+        # asked here, rather than once for the class, for a method that a test has replaced.
+        cls = type(self)
+        is_idle = (
+            cls.disconnect is _Websocket.disconnect
+            and cls.websocket_disconnect is _Websocket.websocket_disconnect
+            and (cls.dispatch is AsyncConsumer.dispatch or cls.dispatch is SyncConsumer.dispatch)
+            and vars(self).keys().isdisjoint(_AT_THE_END)
+        )
+        return None if is_idle else super()._handle_last(event)
 
     def http_request(self, message: Event, /) -> Done:
         """Refuse a plain request, which waits for an answer: a router may lead it here, too."""

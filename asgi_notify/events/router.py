@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
+import anyio
+
 from ..asgi import accept
 from ..consumers.http import AsyncHttpConsumer
 from ..consumers.threads import SyncConsumer
@@ -103,9 +105,10 @@ class _Events(AsyncHttpConsumer):
         elif not self._is_passed_over:
             await self._route(message)
 
-    async def _handle_last(self, event: Message) -> None:
+    async def _handle_last(self, event: Message, /) -> None:
         self._is_last = True
-        await self.dispatch(event)
+        with anyio.CancelScope(shield=True):
+            await self.dispatch(event)
 
     async def handle(self, body: bytes) -> None:
         self._is_passed_over = False
@@ -154,7 +157,9 @@ class _Events(AsyncHttpConsumer):
             return
         thread = _Thread(self, partial(_call, function, captured))
         handle = thread._handle_last if self._is_last else thread.dispatch
-        await handle(SyncMessage(content, channel, thread, self.state))
+        handling = handle(SyncMessage(content, channel, thread, self.state))
+        if handling is not None:
+            await handling
 
     def _pass_over(self, kind: str, channel: str) -> None:
         if kind in ("websocket.connect", "http.request"):

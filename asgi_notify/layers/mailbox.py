@@ -48,7 +48,6 @@ from math import inf
 from typing import Protocol
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from ..exceptions import ChannelFull, NotifyError
 from ..positions import Position
@@ -312,10 +311,13 @@ class Mailbox:
 
     async def put_event(self, event: Event) -> None:
         """Put in what the client sent; waits while `READ_AHEAD` of its events wait."""
-        await checkpoint_if_cancelled()
         while self._ahead >= READ_AHEAD:
             self._room = self._room or anyio.Event()  # not a semaphore, for its 800 bytes
             await self._room.wait()
+        self.put_event_nowait(event)
+
+    def put_event_nowait(self, event: Event) -> None:
+        """Put in what the client sent, whatever waits."""
         self._ahead += 1
         self._uncounted += 1
         self._append(FromClient(inf, event))

@@ -79,8 +79,14 @@ async def test_cancellation_at_every_await_leaves_nothing_and_disconnects_once(
     for n in range(1, 1000):
         log, wire = list[str](), Wire(CONNECT, text("a"), left())
         wire.on_send = slow
+
+        async def receive(wire: Wire = wire) -> Event:
+            await checkpoint()
+            return await wire.receive()
+
         with anyio.fail_after(20), anyio.CancelScope() as scope:
-            await CancelAt(wire.run(Steps.as_asgi(log=log)), scope, n)
+            app = Steps.as_asgi(log=log)
+            await CancelAt(app(wire.scope, receive, wire.send), scope, n)
         assert log in ([], ["connect", "disconnect"]), f"cancelled at await {n}"
         assert_nothing_left(layer, "first", "second", "third")
         logs.append(log)
