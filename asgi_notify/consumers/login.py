@@ -58,6 +58,12 @@ class Login:
         expires_at = self.session.expires_at
         return expires_at is not None and self.session.clock() >= expires_at
 
+    @property
+    def expires_in(self) -> float | None:
+        """Seconds until then; None where it does not expire."""
+        expires_at = self.session.expires_at
+        return None if expires_at is None else max(0.0, round(expires_at - self.session.clock(), 3))
+
     async def begin(self) -> None:
         """Let the client in, if it has shown who it is.
 

@@ -104,8 +104,11 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         await self.accept(PROTOCOL)
         self.speaks_protocol = True
         auth_timeout = self.auth_timeout if is_awaited else None
+        expires_in = None if self._login is None else self._login.expires_in
         await self._send_frame(
-            frames.welcome(self.channel_name, self.ping_interval, self.pong_timeout, auth_timeout)
+            frames.welcome(
+                self.channel_name, self.ping_interval, self.pong_timeout, auth_timeout, expires_in
+            )
         )
         if is_awaited:
             self.start_soon(self._require_login)
@@ -198,7 +201,10 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
                 raise  # there is nobody to go on with
             raise self._failed(error, request, "authenticating") from error
         self.scope = login.session.put_in(self.scope)
-        await self._send_frame(frames.authenticated(identity.id, identity.expires_at, request.ref))
+        expires_at, expires_in = identity.expires_at, login.expires_in
+        await self._send_frame(
+            frames.authenticated(identity.id, expires_at, expires_in, request.ref)
+        )
         if is_first:
             await self._join_own_groups()
             await self._enter()

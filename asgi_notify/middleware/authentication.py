@@ -117,14 +117,12 @@ class Authentication:
                 "a cookie counts only for pages of this origin; name others in allowed_origins"
             )
         if identity is not None:
-            return AuthSession(self._verify_frame, identity, clock=self._clock)
+            return AuthSession(self._verify_any, identity, clock=self._clock)
         must_authenticate = self._first_frame and _offers_protocol(scope)
         if self._required and not must_authenticate:
             raise Unauthorized(f"no credential was shown; {_HOW}")
         must_authenticate = must_authenticate and self._required
-        return AuthSession(
-            self._verify_frame, must_authenticate=must_authenticate, clock=self._clock
-        )
+        return AuthSession(self._verify_any, must_authenticate=must_authenticate, clock=self._clock)
 
     async def _identity(self, shown: list[Shown]) -> Identity:
         first, *others = shown
@@ -142,16 +140,16 @@ class Authentication:
                 )
         return identity
 
-    async def _verify_frame(self, credential: str) -> Identity:
-        """Who shows a token, or a ticket, in a frame."""
+    async def _verify_any(self, credential: str) -> Identity:
+        """Who shows a token, or a ticket, wherever it is shown."""
         if self._verify_ticket is not None and credential.startswith(TICKET):
             return await self._verify_ticket(credential)
         return await self._verify(credential)
 
     async def _ask(self, shown: Shown) -> Identity:
-        if shown.source == "ticket" and self._verify_ticket is not None:
+        if shown.source == "ticket" and self._verify_ticket is not None:  # and no token
             return await self._verify_ticket(shown.credential)
-        return await self._verify(shown.credential)
+        return await self._verify_any(shown.credential)
 
 
 def _offers_protocol(scope: Scope) -> bool:

@@ -75,6 +75,7 @@ def welcome(
     ping_interval: float | None = None,
     pong_timeout: float | None = None,
     auth_timeout: float | None = None,
+    expires_in: float | None = None,
 ) -> str:
     """The first frame.
 
@@ -83,6 +84,8 @@ def welcome(
         ping_interval: seconds between two pings; None where none come.
         pong_timeout: seconds that the client has to answer one.
         auth_timeout: seconds that the client has to show a credential; None where it need not.
+        expires_in: seconds until the connection ends unless a fresh credential is shown before;
+            None where it does not.
     """
     frame: dict[str, object] = {
         "type": "welcome",
@@ -91,19 +94,31 @@ def welcome(
         "ping_interval": ping_interval,
         "pong_timeout": pong_timeout,
     }
-    return _spell(frame if auth_timeout is None else {**frame, "auth_timeout": auth_timeout})
+    if auth_timeout is not None:
+        frame["auth_timeout"] = auth_timeout
+    if expires_in is not None:
+        frame["expires_in"] = expires_in
+    return _spell(frame)
 
 
-def authenticated(user: str, expires_at: float | None, ref: Ref = None) -> str:
+def authenticated(
+    user: str, expires_at: float | None, expires_in: float | None, ref: Ref = None
+) -> str:
     """The answer to a credential that was taken.
 
     Args:
         user: the id of whom it shows.
         expires_at: when the connection ends unless another one is shown before, in seconds
             since 1970; None for never.
+        expires_in: how many seconds that is from now on, for clients whose clock is wrong.
         ref: of the request.
     """
-    frame: dict[str, object] = {"type": "authenticated", "user": user, "expires_at": expires_at}
+    frame: dict[str, object] = {
+        "type": "authenticated",
+        "user": user,
+        "expires_at": expires_at,
+        "expires_in": expires_in,
+    }
     return _spell(_with_ref(frame, ref))
 
 

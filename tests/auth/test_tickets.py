@@ -336,6 +336,21 @@ async def test_a_ticket_renews_too_and_once(tickets: Tickets, clock: Clock) -> N
         await client.subscribe("news")
 
 
+@pytest.mark.parametrize("name", ["authorization", "sec-websocket-protocol"])
+async def test_a_ticket_may_stand_in_a_header_too(
+    name: str, tickets: Tickets, clock: Clock
+) -> None:
+    ticket = await ticket_of(tickets)
+    headers, offered = [(b"authorization", f"Bearer {ticket}".encode())], [PROTOCOL]
+    if name != "authorization":
+        headers, offered = [], [PROTOCOL, f"asgi-notify.auth.{ticket}"]
+    for expected in True, False:
+        async with WebsocketCommunicator(
+            guarded(tickets, clock), "/notifications/", headers, offered
+        ) as client:
+            assert (await client.connect())[0] is expected
+
+
 # The desk.
 
 

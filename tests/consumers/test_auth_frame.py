@@ -76,11 +76,14 @@ async def test_a_client_says_in_its_first_frame_who_it_is(
     clock: Clock, layer: InMemoryChannelLayer
 ) -> None:
     async with Client(guarded(Own, clock)) as client:
-        assert (await client.welcome())["auth_timeout"] == 10
+        welcome = await client.welcome()
+        assert welcome["auth_timeout"] == 10
+        assert "expires_in" not in welcome
         assert not layer.hub.has_members("all")
         await client.say(type="auth", token=credential("7", expires_at=NOW + FAR), ref=1)
         assert await client.frame() == {
-            "type": "authenticated", "user": "7", "expires_at": NOW + FAR, "ref": 1,
+            "type": "authenticated", "user": "7", "expires_at": NOW + FAR, "expires_in": FAR,
+            "ref": 1,
         }  # fmt: skip
         await client.subscribe("user_7")
         await notify(layer, "user_7", "hello")
@@ -232,12 +235,13 @@ async def test_a_fresh_credential_puts_off_the_end(
     token = credential("7", expires_at=NOW + FAR)
     headers = [(b"authorization", f"Bearer {token}".encode())]
     async with Client(guarded(Own, clock), "/notifications/7/", headers=headers) as client:
-        await client.welcome()
+        assert (await client.welcome())["expires_in"] == FAR
         await client.expect("subscribed")
         clock.move(FAR - 1)
         await client.say(type="auth", token=credential("7", expires_at=NOW + 2 * FAR), ref=1)
         assert await client.frame() == {
-            "type": "authenticated", "user": "7", "expires_at": NOW + 2 * FAR, "ref": 1,
+            "type": "authenticated", "user": "7", "expires_at": NOW + 2 * FAR,
+            "expires_in": FAR + 1, "ref": 1,
         }  # fmt: skip
         clock.move(FAR)
         await notify(layer, "user_7", "hello")
