@@ -30,7 +30,7 @@ LONGER: Mapping[str, int] = {
     "consumers.job": 330,  # the two sides of a handler, in the loop and in its thread
     "consumers.lane": 390,  # a quarter of it says which thread may change what
     "consumers.stepping": 390,
-    "consumers.subscriptions": 355,  # a third of it says to subclasses what they may override
+    "consumers.subscriptions": 370,  # a third of it says to subclasses what they may override
     "layers.hub": 340,
     "layers.link": 720,  # one group's way between an engine and its members, a quarter of it words
     "layers.mailbox": 540,
@@ -76,6 +76,7 @@ FLOORS: Mapping[str, float] = {
     "limits.allowance": 4.07,
     "peers": 1,
     "jsontext": 1.15,
+    "legible": 0.5,
     "loading": 1,
     "names": 1,
     "positions": 1,

@@ -46,6 +46,7 @@ from ..exceptions import (
 )
 from ..layers.entries import Entry
 from ..layers.mailbox import Mailbox
+from ..legible import MOST_OF_SENTENCE, legible
 from ..sync import failure_of
 from ..types import Event, Message, Receive, Scope, Send
 from .beside import Beside, tasks_beside
@@ -180,7 +181,8 @@ class Connection:
     @property
     def log_fields(self) -> dict[str, object]:
         """What a line of the log about it carries beside its text, as its ``extra``."""
-        return {"connection": self.channel, "path": self.scope.get("path")}
+        path = self.scope.get("path")
+        return {"connection": self.channel, "path": None if path is None else legible(path)}
 
     @property
     def end(self) -> Event:
@@ -472,11 +474,13 @@ class Connection:
             or self.mailbox.error
             or f"{self._consumer.leave_grace:g} s after the connection had ended"
         )
+        why = legible(why, MOST_OF_SENTENCE)
         logger.warning("%s: %s was cancelled, %s", self, self.current, why, extra=self.log_fields)
 
     def _log_failure(self, error: Exception, what: str = "") -> None:
         if isinstance(error, ClientError) and self.state.protocol.has_client:
-            logger.info("refused %s: %s", self, error, extra=self.log_fields)
+            sentence = legible(error, MOST_OF_SENTENCE)  # which may repeat what the client sent
+            logger.info("refused %s: %s", self, sentence, extra=self.log_fields)
             return
         self._has_failed = True
         if not self.state.protocol.has_answers and self.current != self.state.protocol.leaving:
@@ -588,4 +592,4 @@ class Connection:
 
     def __str__(self) -> str:
         where = self.scope.get("path") or self.scope.get("channel", "")
-        return f"{self.scope['type']} {where!r} (channel {self.mailbox.channel})"
+        return f"{self.scope['type']} '{legible(where)}' (channel {self.mailbox.channel})"

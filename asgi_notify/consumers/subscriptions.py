@@ -17,6 +17,7 @@ from ..auth.session import session_of
 from ..codec import FrozenMessage, plain
 from ..exceptions import ConfigurationError, Forbidden, InvalidMessage, LayerClosed, Unauthorized
 from ..layers.results import Joined
+from ..legible import legible
 from ..limits.allowance import allowance_of
 from ..positions import Position
 from ..protocol import frames
@@ -250,8 +251,8 @@ class Notifications(AsyncConsumer):
         """Handle a message to the group: pass its ``data`` on to the client."""
         if "data" not in event:
             logger.error(
-                "a notification to %s has no 'data'; it was passed over", self.scope["path"],
-                extra=self._log_fields(event),
+                "a notification to %s has no 'data'; it was passed over",
+                legible(self.scope["path"]), extra=self._log_fields(event),
             )  # fmt: skip
             return
         try:
@@ -259,7 +260,7 @@ class Notifications(AsyncConsumer):
         except InvalidMessage as error:
             # It is the sender's mistake, so the connections of its readers go on.
             logger.error(
-                "a notification to %s was passed over: %s", self.scope["path"], error,
+                "a notification to %s was passed over: %s", legible(self.scope["path"]), error,
                 extra=self._log_fields(event),
             )  # fmt: skip
             return

@@ -280,7 +280,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 
 
 def _require_size(text: str | None, data: bytes | None, most: int) -> None:
-    size = len(text.encode()) if text is not None else len(data or b"")
+    size = len(text.encode(errors="replace")) if text is not None else len(data or b"")
     if size > most:
         raise TooLarge(f"a message of {size} bytes; at most {most} are taken")
 

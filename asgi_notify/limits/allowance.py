@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..auth.identity import identity_of
+from ..auth.identity import Identity, identity_of
 from ..auth.session import session_of
 from ..consumers.connection import Connection
 from ..consumers.observing import Observer
@@ -160,7 +160,11 @@ class Allowance(Observer):
     # What consumers tell.
 
     def opened(self, connection: Connection) -> None:
-        self.find_user(connection.scope)
+        session = session_of(connection.scope)
+        if session is not None and session.identity is None:
+            session.require(self._count_user)  # which a first frame may tell
+        else:
+            self.find_user(connection.scope)
 
     def find_user(self, scope: Scope) -> None:
         """Count the connection as one of its user, once that is known.
@@ -171,6 +175,11 @@ class Allowance(Observer):
         session = session_of(scope)
         identity = identity_of(scope) if session is None else session.identity
         if identity is not None and self._user is None:
+            self._take(self._counters.users, identity.id)
+            self._user = identity.id
+
+    async def _count_user(self, identity: Identity) -> None:
+        if self._user is None:
             self._take(self._counters.users, identity.id)
             self._user = identity.id
 

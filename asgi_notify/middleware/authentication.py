@@ -9,6 +9,7 @@ from ..auth.identity import Identity, identity_of
 from ..auth.session import AuthSession
 from ..auth.verifying import Verifier, verify_with
 from ..exceptions import ClientError, ConfigurationError, Forbidden, NotifyError, Unauthorized
+from ..legible import MOST_OF_SENTENCE, legible
 from ..protocol import PROTOCOL
 from ..routing.base import as_app
 from ..types import Receive, Scope, Send
@@ -20,7 +21,6 @@ __all__ = ["Authentication"]
 
 logger = logging.getLogger("asgi_notify.middleware")
 
-_MAX_SHOWN = 200  # characters of what a client sent that a log line repeats
 
 _HOW = "send the header 'Authorization: Bearer ...'"
 
@@ -157,7 +157,10 @@ def _offers_protocol(scope: Scope) -> bool:
 
 
 def _log(scope: Scope, error: NotifyError) -> None:
-    place = str(scope.get("path"))[:_MAX_SHOWN]
+    place = legible(scope.get("path"))
     # Who comes with an old credential is everyday business, unlike what is the server's fault.
     level = logging.INFO if isinstance(error, ClientError) else logging.ERROR
-    logger.log(level, "refused a %s at %r: %s", scope["type"], place, error, extra={"path": place})
+    logger.log(
+        level, "refused a %s at '%s': %s", scope["type"], place,
+        legible(error, MOST_OF_SENTENCE), extra={"path": place},
+    )  # fmt: skip

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 
 from ..exceptions import ConfigurationError, Forbidden
 from ..hosts import arrived_over_loopback, is_loopback, requested_host
+from ..legible import legible
 from ..routing.base import as_app
 from ..types import Receive, Scope, Send
 from ..web import refuse
@@ -67,8 +68,10 @@ class HostValidator:
             f"no host {host!r} is served here; to serve it, name it in allowed_hosts "
             "(--allowed-host, ASGI_NOTIFY_ALLOWED_HOSTS)"
         )
-        place = str(scope.get("path"))[:_MAX_SHOWN]
-        logger.warning("refused a %s at %r: %s", scope["type"], place, error, extra={"path": place})
+        place = legible(scope.get("path"))
+        logger.warning(
+            "refused a %s at '%s': %s", scope["type"], place, error, extra={"path": place}
+        )
         await refuse(scope, send, error)
 
     def allows(self, scope: Scope) -> bool:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from .. import django_support
 from ..exceptions import ConfigurationError, Forbidden
+from ..legible import legible
 from ..routing.base import as_app
 from ..types import Receive, Scope, Send
 from ..web import refuse
@@ -128,8 +129,10 @@ class OriginValidator:
             return
         values = _values(scope, b"origin")
         error = Forbidden(_sentence(values, self._option))
-        place = str(scope.get("path"))[:_MAX_SHOWN]
-        logger.warning("refused a %s at %r: %s", scope["type"], place, error, extra={"path": place})
+        place = legible(scope.get("path"))
+        logger.warning(
+            "refused a %s at '%s': %s", scope["type"], place, error, extra={"path": place}
+        )
         await refuse(scope, send, error)
 
     def guards(self, scope: Scope) -> bool:

@@ -8,6 +8,7 @@ from typing import Literal
 from ..asgi import refusal
 from ..exceptions import MisuseError, NoRouteFound, RouteError
 from ..layers.registry import channel_layers
+from ..legible import MOST_OF_SENTENCE, legible
 from ..lifespan import serve_lifespan
 from ..types import ASGIApp, Receive, Scope, Send
 from .base import Entry, Match, Row, Target, as_app, find_router, walk
@@ -77,7 +78,8 @@ class _BaseRouter(ABC):
         error = NoRouteFound(self._describe(scope))
         if self.unmatched == "raise":
             raise error
-        logger.info("%s refused: %s", scope["type"], error, extra={"path": scope.get("path")})
+        sentence, place = legible(error, MOST_OF_SENTENCE), legible(scope.get("path"))
+        logger.info("%s refused: %s", scope["type"], sentence, extra={"path": place})
         for event in refusal(scope, error):
             await send(event)
 

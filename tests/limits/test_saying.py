@@ -11,6 +11,7 @@ import pytest
 
 from asgi_notify import (
     AsyncWebsocketConsumer,
+    Authentication,
     History,
     InMemoryChannelLayer,
     Limited,
@@ -22,7 +23,7 @@ from asgi_notify import (
     channel_layers,
     path,
 )
-from asgi_notify.auth import Identity
+from asgi_notify.auth import Identity, SignedTokens
 from asgi_notify.layers.mailbox import READ_AHEAD
 from tests.consumers.harness import Wire, left, text
 from tests.frames import check
@@ -274,6 +275,28 @@ async def test_a_refused_subscription_is_not_counted(layer: InMemoryChannelLayer
         await until(lambda: of_type(wire, "subscribed"))
         assert [error["code"] for error in of_type(wire, "error")] == ["forbidden"]
         wire.tell(left())
+
+
+# Users that say who they are in their first frame.
+
+
+async def test_a_user_of_a_first_frame_counts_too() -> None:
+    tokens = SignedTokens("k" * 32)
+    inner = Authentication(notifications, tokens, first_frame=True)
+    app = Limited(inner, replace(NONE, connections_per_user=2))
+    wires = [client(host=f"203.0.113.{number}") for number in range(3)]
+    async with anyio.create_task_group() as tasks:
+        for wire in wires:
+            tasks.start_soon(wire.run, app)
+            await until(lambda wire=wire: wire.texts)
+            for _ in range(2):  # a second one renews the first
+                wire.tell(text(json.dumps({"type": "auth", "token": tokens.sign("ann")})))
+            await until(lambda wire=wire: wire.close or len(of_type(wire, "authenticated")) == 2)
+        assert [wire.close and wire.close["code"] for wire in wires] == [None, None, 4429]
+        assert app.statistics()["users"] == 1
+        for wire in wires[:2]:
+            wire.tell(left())
+    assert app.statistics()["users"] == 0
 
 
 # What is asked for again.
