@@ -33,6 +33,7 @@ IMPORT_ALL = """
 import importlib, pkgutil, asgi_notify
 for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify."):
     needing = (
+        "asgi_notify.auth.django",
         "asgi_notify.auth.jwks",
         "asgi_notify.auth.jwt",
         "asgi_notify.cli",

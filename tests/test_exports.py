@@ -24,9 +24,9 @@ MODULES = sorted(
 DOORS = ["consumers", "exceptions", "layers", "middleware", "routing", "settings", "types",
          "with_worker", "worker"]  # fmt: skip
 # These are asked for by their own name, such as asgi_notify.client:
-OWN_NAMES = ["app", "asgi", "auth", "auth.jwt", "client", "demo", "events", "layers.engine",
-             "layers.shared", "layers.valkey_layer", "lifespan", "positions", "protocol", "sse",
-             "testing", "ticketing", "users"]  # fmt: skip
+OWN_NAMES = ["app", "asgi", "auth", "auth.django", "auth.jwt", "client", "demo", "events",
+             "layers.engine", "layers.shared", "layers.valkey_layer", "lifespan", "positions",
+             "protocol", "sse", "testing", "ticketing", "users"]  # fmt: skip
 
 PACKAGES = sorted(
     module.name

@@ -62,6 +62,7 @@ FLOORS: Mapping[str, float] = {
     "auth.tickets": 2.4,
     "auth.verifying": 2.1,
     "auth.configured": 2.5,
+    "auth.django": 1.1,
     "auth.rules": 4.01,
     "auth": 4.02,
     "consumers.protocol": 1,
@@ -211,6 +212,7 @@ FLOORS: Mapping[str, float] = {
 
 # What a module may import from outside, besides the standard library and anyio.
 EXTRAS: Mapping[str, Collection[str]] = {
+    "auth.django": {"django"},
     "auth.jwt_keys": {"cryptography", "jwt"},
     "cli.*": {"click"},
     "cli.load": {"click", "websockets"},

@@ -45,14 +45,15 @@ class Authentication:
     framework's user, counts only for pages of the server's own origin or an allowed one.
 
     A verifier is an async function, or one that is run in a thread, or `SignedTokens` or
-    `JWTVerifier`. If it fails unforeseen, nobody is let through: the answer is 500.
+    `JWTVerifier`. If it fails unforeseen, nobody is let through: the answer is 500. Without one,
+    it is the framework's user alone that counts.
 
     When the identity expires, the WebSocket is closed with 4401, and a stream of events ends.
     Within the application, ``session_of(scope).authenticate(credential)`` takes a fresh one.
 
     Args:
         application: an ASGI app, a consumer class, or a router.
-        verifier: says who shows a credential.
+        verifier: says who shows a credential; None where that is for the framework to say.
         cookie: the name of the cookie that holds one; None for none.
         tickets: a verifier for tickets in the query; None where there are none.
         required: whether who shows nothing is refused; else ``scope["user"]`` is None then.
@@ -64,13 +65,13 @@ class Authentication:
         clock: seconds since 1970.
 
     Raises:
-        ConfigurationError: there is no verifier, or an option can never work.
+        ConfigurationError: the verifier is none, or an option can never work.
     """
 
     def __init__(
         self,
         application: object,
-        verifier: Verifier,
+        verifier: Verifier | None = None,
         *,
         cookie: str | None = None,
         tickets: Verifier | None = None,
@@ -81,7 +82,8 @@ class Authentication:
     ) -> None:
         """Check the arguments and wrap the application."""
         self.inner = as_app(application, type(self).__name__)
-        self._verify = verify_with(verifier, clock)
+        self._reads = verifier is not None  # else what is shown is for the framework to read
+        self._verify = verify_with(_refuse_all if verifier is None else verifier, clock)
         self._verify_ticket = None if tickets is None else verify_with(tickets, clock)
         self._cookie = cookie
         self._required = required
@@ -90,6 +92,8 @@ class Authentication:
         self._clock = clock
         if cookie is not None and (not cookie or not cookie.isascii() or set(cookie) & set("=; ,")):
             raise ConfigurationError(f"no cookie can be called {cookie!r}; an example is 'session'")
+        if verifier is None and (cookie is not None or first_frame):
+            raise ConfigurationError("who shows a credential is for a verifier to say; give one")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand over to the application, or refuse."""
@@ -107,6 +111,8 @@ class Authentication:
 
     async def _session(self, scope: Scope) -> AuthSession:
         shown = shown_in(scope, cookie=self._cookie, ticket=self._verify_ticket is not None)
+        if not self._reads:
+            shown = [each for each in shown if each.source == "ticket"]
         user = identity_of(scope)
         identity = await self._identity(shown) if shown else user
         if identity is not None and user is not None and user.id != identity.id:
@@ -120,7 +126,7 @@ class Authentication:
             return AuthSession(self._verify_any, identity, clock=self._clock)
         must_authenticate = self._first_frame and _offers_protocol(scope)
         if self._required and not must_authenticate:
-            raise Unauthorized(f"no credential was shown; {_HOW}")
+            raise Unauthorized(f"no credential was shown; {_HOW}" if self._reads else "log in")
         must_authenticate = must_authenticate and self._required
         return AuthSession(self._verify_any, must_authenticate=must_authenticate, clock=self._clock)
 
@@ -150,6 +156,11 @@ class Authentication:
         if shown.source == "ticket" and self._verify_ticket is not None:  # and no token
             return await self._verify_ticket(shown.credential)
         return await self._verify_any(shown.credential)
+
+
+async def _refuse_all(credential: str) -> Identity | None:
+    """Stands for the verifier where there is none."""
+    return None
 
 
 def _offers_protocol(scope: Scope) -> bool:

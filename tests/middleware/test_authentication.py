@@ -324,6 +324,26 @@ async def test_a_credential_of_another_than_the_frameworks_user_is_refused(
     assert isinstance(app.scopes[0]["user"], Identity)  # which knows when it expires
 
 
+async def test_without_a_verifier_the_frameworks_user_alone_counts(
+    client: Client, app: App
+) -> None:
+    guarded = Authentication(app)
+    assert await client(guarded, bearer(ANN), cookie(ANN)) == 401
+    assert await client(guarded, bearer("x"), scope={"user": Person("ann")}) == 200
+    assert await client(guarded, scope={"user": Person("ann")}) == 200
+    assert app.users == ["ann", "ann"]
+    session = session_of(app.scopes[0])
+    assert session is not None
+    with pytest.raises(Unauthorized):
+        await session.authenticate(ANN)
+
+
+def test_what_only_a_verifier_can_read_needs_one(app: App) -> None:
+    for options in {"cookie": "login"}, {"first_frame": True}:
+        with pytest.raises(ConfigurationError, match="verifier"):
+            Authentication(app, **options)
+
+
 # A verifier that fails.
 
 
