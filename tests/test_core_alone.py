@@ -40,6 +40,7 @@ for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify."):
         "asgi_notify.__main__",
         "asgi_notify.django_channels",
         "asgi_notify.gathering",
+        "asgi_notify.streaming",
         "asgi_notify.uvicorn",
         "asgi_notify.layers.deliveries",
         "asgi_notify.layers.link",
