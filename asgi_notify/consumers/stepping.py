@@ -53,6 +53,8 @@ TURN = 1000  # messages of one consumer in a row; then the loop serves others
 
 Handling = Coroutine[Any, Any, None]
 
+_is_done = asyncio.Future[Any].done  # whatever a subclass says; super() would cost each step more
+
 
 class HandlerSource(Protocol):
     """What this module needs of a connection: a mailbox, and how its entries are handled."""
@@ -213,7 +215,7 @@ class _Sleep(asyncio.Future[None]):
     def step(self) -> None:
         """Handle what waits in the mailbox, as if inside the task."""
         self.is_due = False
-        if super().done():
+        if _is_done(self):
             return  # the task was cancelled
         loop = self.steps.loop
         _enter_task(loop, self.task)
@@ -229,10 +231,9 @@ class _Sleep(asyncio.Future[None]):
         for _ in range(TURN):
             if source.is_over or mailbox.error is not None:
                 break
-            entry = mailbox.pop()
+            entry = mailbox.pop(self)
             if entry is None:
                 source.current = ""
-                mailbox.watch(self)
                 return
             try:
                 handling = source.begin(entry)

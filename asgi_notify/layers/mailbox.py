@@ -324,8 +324,11 @@ class Mailbox:
 
     # Taking out.
 
-    def pop(self) -> Entry | None:
+    def pop(self, reader: Reader | None = None) -> Entry | None:
         """The next entry that has not expired, or None where none waits.
+
+        Args:
+            reader: is watched for where none waits, as by `watch`.
 
         Raises:
             NotifyError: the one that the mailbox was closed with.
@@ -344,6 +347,8 @@ class Mailbox:
             elif self.error is not None:
                 raise self.error
             else:
+                if reader is not None:
+                    self._reader = reader
                 return None
             if type(entry) is not Entry:
                 self._uncounted -= 1
