@@ -251,9 +251,17 @@ class Gathering(Gathered):
         frame = turn.frames.get(text)
         if frame is None:
             frame = turn.spell(text)
-        self._gather(frame)
+        # What `_gather` does, without the cost of a call for each delivery.
+        if self._pending is None:
+            self._pending = [frame]
+        else:
+            self._pending.append(frame)
+        self._size += len(frame)
         if self._size > GATHERED:
             self.is_ready = False  # until it is written
+        if not self._is_queued:
+            self._is_queued = True
+            turn.add(self)
         return True
 
     def send_bytes(self, data: bytes) -> bool:

@@ -378,9 +378,9 @@ class Room(AsyncWebsocketConsumer):
 @pytest.mark.parametrize(
     ("app", "where", "kind", "most"),
     [
-        # 37, of which five are this test's own and the wire's, and six asyncio's for a callback.
-        (NotificationConsumer, "notifications/{}/", "send.notification", 38),
-        (Room, "rooms/{}/", "note", 56),  # 53
+        # 36, of which five are this test's own and the wire's, and six asyncio's for a callback.
+        (NotificationConsumer, "notifications/{}/", "send.notification", 37),
+        (Room, "rooms/{}/", "note", 53),  # 51
     ],
     ids=["notification", "handler"],
 )
