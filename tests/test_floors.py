@@ -32,7 +32,7 @@ LONGER: Mapping[str, int] = {
     "consumers.stepping": 390,
     "consumers.subscriptions": 370,  # a third of it says to subclasses what they may override
     "layers.hub": 340,
-    "layers.link": 720,  # one group's way between an engine and its members, a quarter of it words
+    "layers.link": 445,  # one group's way between an engine and its members, a quarter of it words
     "layers.mailbox": 540,
     "layers.shared": 570,  # one method for each of the contract's
     "layers.sharded": 310,  # one method for each of the contract's
@@ -150,6 +150,8 @@ FLOORS: Mapping[str, float] = {
     "client.client": 2.3,
     "client.publisher": 1.2,
     "client": 2.4,
+    "layers.following": 2.1,
+    "layers.joining": 2.3,
     "layers.link": 2.4,
     "layers.deliveries": 2.4,
     "layers.delivery": 2,

@@ -30,10 +30,11 @@ from .deliveries import Deliveries
 from .delivery import Delivery
 from .engine import Engine
 from .entries import followers_of
+from .following import LinkOptions, State
 from .history import History, is_transient
 from .idempotency import WINDOW
 from .leases import LEASE, Leases
-from .link import Link, LinkOptions, State
+from .link import Link
 from .local import LocalChannelLayer
 from .mailbox import Mailbox
 from .options import PatternMap, positive, whole
@@ -333,7 +334,7 @@ class EngineChannelLayer(LocalChannelLayer):
         keep = self._keeps(group)
         if keep is None:
             return Replay([], False, None)
-        return await link.history(group, keep, since, limit)
+        return await link.joining.history(group, keep, since, limit)
 
     # Channels.
 
@@ -532,7 +533,7 @@ class EngineChannelLayer(LocalChannelLayer):
             **super().statistics(),
             "engine_is_up": link.state.is_up,
             "followed": link.followed,
-            "gaps": link.gaps,
+            "gaps": link.joining.gaps,
             "undecodable": self._packing.refused.total(),
             "undecryptable": self._packing.refused[KEY],
             **link.engine.statistics(),

@@ -8,13 +8,15 @@ task than it was entered in. So the task is started where the loop keeps its own
 import asyncio
 import logging
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
 
-__all__ = ["Background", "at_a_time", "calls_here"]
+__all__ = ["Background", "Tasks", "at_a_time", "calls_here"]
 
 T = TypeVar("T")
 
@@ -57,6 +59,56 @@ class Background:
             logger.exception("%s ended", self._name)
         finally:
             self._ended.set()
+
+
+class Tasks:
+    """A task group that lives in the background, into which anything may put a task.
+
+    A task group has to be left in the task that entered it, and whoever closes the object that
+    the tasks work for is often another task than the one that opened it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._life: Background | None = None
+        self._starting: deque[Callable[[], Awaitable[object]]] = deque()
+        self._started = anyio.Event()
+
+    async def open(self) -> None:
+        """Begin to run what is started."""
+        alive = anyio.Event()
+        self._life = Background(partial(self._live, alive), self._name)
+        await alive.wait()
+
+    def start(self, func: Callable[[], Awaitable[object]]) -> None:
+        """Run an async function in a task; what it raises is logged.
+
+        It is cancelled by `aclose`. This only queues the function, and the background starts the
+        task: an engine may call it from a callback of the event loop, in no task, where no task
+        can be started.
+        """
+        self._starting.append(func)
+        self._started.set()
+
+    async def aclose(self) -> None:
+        """Cancel all tasks, and wait until they have ended."""
+        if self._life is not None:
+            await self._life.aclose()
+
+    async def _live(self, alive: anyio.Event) -> None:
+        async with anyio.create_task_group() as tasks:
+            alive.set()
+            while True:
+                await self._started.wait()
+                self._started = anyio.Event()
+                while self._starting:
+                    tasks.start_soon(self._run_one, self._starting.popleft())
+
+    async def _run_one(self, func: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await func()
+        except Exception:
+            logger.exception("a task of the channel layer failed")
 
 
 async def at_a_time(call: Callable[[T], Awaitable[object]], items: Iterable[T]) -> None:
