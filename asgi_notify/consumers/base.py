@@ -318,7 +318,12 @@ class AsyncConsumer(Consumer[Awaitable[None]]):
     def send(self, message: Event) -> Awaitable[None]:
         return self._connection.send(message)
 
-    async def _emit(self, *events: Event) -> None:
+    def _emit(self, *events: Event) -> Awaitable[None]:
+        if len(events) == 1:
+            return self._connection.send(events[0])
+        return self._emit_each(events)
+
+    async def _emit_each(self, events: Iterable[Event]) -> None:
         for event in events:
             await self._connection.send(event)
 

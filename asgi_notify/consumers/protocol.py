@@ -45,8 +45,10 @@ class Protocol(NamedTuple):
         moves = self.moves[state]
         following = moves.get(kind)
         if following is not None:
-            has_more = any(event.get(key, False) for key in _MORE)
-            return moves.get(f"{kind}...", following) if has_more else following
+            going_on = moves.get(f"{kind}...")
+            if going_on is None or not any(event.get(key, False) for key in _MORE):
+                return following
+            return going_on
         # The first word of a turn is all that a reader of the error needs.
         turns = dict.fromkeys(
             turn.split()[0] for turn, moves in self.moves.items() if kind in moves

@@ -298,7 +298,7 @@ class Mailbox:
 
         What is lost from now on is told in a gap of its own, since a gap is owed or is not.
         """
-        if not any(is_of_history(entry, group) for entry in self._waiting()):
+        if self.is_empty or not any(is_of_history(entry, group) for entry in self._waiting()):
             return  # as with nearly everybody who joins
         kept: deque[Entry] = deque()
         for entry in self._waiting():

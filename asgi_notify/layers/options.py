@@ -26,7 +26,10 @@ class PatternMap(Generic[T]):
 
     def get(self, name: str) -> T | None:
         """What counts for this name, or None where nothing matches."""
-        return next((choice for pattern, choice in self.choices if pattern.match(name)), None)
+        for pattern, choice in self.choices:
+            if pattern.match(name):
+                return choice
+        return None
 
 
 def positive(name: str, value: N) -> N:

@@ -10,9 +10,12 @@ Overflow = Literal["disconnect", "drop_oldest", "drop_newest"]
 """What a full mailbox does: close its connection, forget the oldest, refuse the newest."""
 
 
+_POLICIES: tuple[Overflow, ...] = get_args(Overflow)
+
+
 def require_overflow(policy: str) -> Overflow:
     """Return the policy, or raise `ConfigurationError` if there is none by that name."""
-    for known in get_args(Overflow):
+    for known in _POLICIES:
         if policy == known:
-            return policy  # type: ignore[return-value]  # it equals one of the literals
-    raise ConfigurationError(f"overflow is one of {', '.join(get_args(Overflow))}, not {policy!r}")
+            return known
+    raise ConfigurationError(f"overflow is one of {', '.join(_POLICIES)}, not {policy!r}")

@@ -9,7 +9,12 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from asgi_notify import AsyncWebsocketConsumer, InMemoryChannelLayer, Message
+from asgi_notify import (
+    AsyncWebsocketConsumer,
+    InMemoryChannelLayer,
+    Message,
+    WebsocketConsumer,
+)
 from asgi_notify.types import Event
 from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, left, text
 
@@ -383,3 +388,45 @@ async def test_disconnect_may_still_talk_to_its_groups(layer: InMemoryChannelLay
         await anyio.wait_all_tasks_blocked()
         assert heard == ["somebody left"]
         stays.tell(left())
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+@pytest.mark.parametrize("way", ["instance", "class", "handler", "dispatch", "base"])
+async def test_what_is_to_be_done_at_the_end_is_done_however_it_is_written(
+    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, way: str, kind: str
+) -> None:
+    """A consumer without anything of the kind is spared the work; nobody else may be."""
+    log: list[str] = []
+    base: Any = AsyncWebsocketConsumer if kind == "async" else WebsocketConsumer
+
+    def note(*args: Any) -> Any:
+        log.append("the end")
+        return checkpoint() if kind == "async" else None
+
+    class Mixin:
+        def disconnect(self, code: int) -> Any:
+            return note()
+
+    class Own(*((Mixin, base) if way == "base" else (base,))):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            if way == "instance":
+                self.disconnect = note
+
+    if way == "class":
+        monkeypatch.setattr(base, "disconnect", note)
+    elif way == "handler":
+        monkeypatch.setattr(Own, "websocket_disconnect", note, raising=False)
+    elif way == "dispatch":
+        old = Own.dispatch
+
+        def dispatch(self: Any, message: Message) -> Any:
+            if message["type"] == "websocket.disconnect":
+                log.append("the end")
+            return old(self, message)
+
+        monkeypatch.setattr(Own, "dispatch", dispatch)
+    with anyio.fail_after(20):
+        await Wire(CONNECT, left()).run(Own())
+    assert log == ["the end"]
+    assert_nothing_left(layer)
