@@ -178,6 +178,19 @@ class Answers:
         """The status line and the headers of the next answer."""
         return self._until(b"\r\n\r\n")
 
+    def body(self) -> bytes:
+        """The body of the next answer, one with a length.
+
+        Raises: as `chunk`.
+        """
+        lines = self.head().lower().splitlines()
+        size = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
+        while len(self._data) < size:
+            self._read_on()
+        body = bytes(self._data[:size])
+        del self._data[:size]
+        return body
+
     def chunk(self) -> bytes:
         """What the next chunk carries; empty at the end of an answer.
 
@@ -204,6 +217,14 @@ class Answers:
         except EOFError:
             assert not self._data, f"it ended within a chunk: {bytes(self._data[:20])!r}"
         return found
+
+    def seen(self) -> bytes:
+        """All that has come and was not read by another method, once more has come.
+
+        Raises: as `chunk`.
+        """
+        self._read_on()
+        return bytes(self._data)
 
     def _until(self, end: bytes) -> bytes:
         while (place := self._data.find(end)) < 0:

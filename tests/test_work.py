@@ -52,7 +52,7 @@ MESSAGE: Message = {"type": "note", "text": "x" * 128}
 
 @pytest.fixture(autouse=True)
 def as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STEPPING", "DIRECT"):
+    for name in ("STEPPING", "DIRECT", "GATHERING"):
         monkeypatch.delenv(f"ASGI_NOTIFY_{name}", raising=False)
 
 

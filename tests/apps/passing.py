@@ -100,6 +100,15 @@ class Publishes(AsyncHttpConsumer):
         await self.send_response(200, str(taken).encode())
 
 
+class Members(AsyncHttpConsumer):
+    """Says how many connections are in the group of a user."""
+
+    async def handle(self, body: bytes) -> None:
+        user = self.scope["url_route"]["kwargs"]["user"]
+        count = len(list(layer.hub.members(f"user_{user}")))
+        await self.send_response(200, str(count).encode())
+
+
 consumers = URLRouter(
     [
         path("fan/", Fan.as_asgi(channel_layer=layer)),
@@ -107,6 +116,7 @@ consumers = URLRouter(
         path("notified/<int:room_name>/", Notified.as_asgi(channel_layer=layer)),
         path("stream/", Stream.as_asgi(channel_layer=layer)),
         path("events/<int:room_name>/", NotifiedStream.as_asgi(channel_layer=layer)),
+        path("members/<int:user>/", Members.as_asgi()),
         path("", Publishes.as_asgi()),
     ]
 )

@@ -505,7 +505,9 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         return super().time() + self.ahead
 
 
-def test_what_goes_directly_puts_the_comment_off() -> None:
+def test_what_goes_directly_puts_the_comment_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASGI_NOTIFY_DIRECT", raising=False)
+
     async def main() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, TurnedLoop)
