@@ -27,13 +27,13 @@ LONGER: Mapping[str, int] = {
     "layers.base": 490,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
     "consumers.notification": 400,  # what one client of the protocol may ask for
-    "consumers.job": 330,  # the two sides of a handler, in the loop and in its thread
+    "consumers.job": 340,  # the two sides of a handler, in the loop and in its thread
     "consumers.lane": 390,  # a quarter of it says which thread may change what
     "consumers.stepping": 390,
     "consumers.subscriptions": 370,  # a third of it says to subclasses what they may override
     "layers.hub": 340,
     "layers.link": 445,  # one group's way between an engine and its members, a quarter of it words
-    "layers.mailbox": 540,
+    "layers.mailbox": 590,
     "layers.shared": 570,  # one method for each of the contract's
     "layers.sharded": 310,  # one method for each of the contract's
     "layers.valkey": 320,  # the same
@@ -110,6 +110,7 @@ FLOORS: Mapping[str, float] = {
     "layers.engine": 2.2,
     "layers.frame": 1.1,
     "layers.keys": 1.1,
+    "layers.pace": 2.3,
     "layers.packing": 1.2,
     "layers.sealing": 1.1,
     "layers.sharded": 2.3,

@@ -55,6 +55,7 @@ class Job:
     Attributes:
         is_over: whether the handler has ended; acts of it may still have to be done.
         has_begun: whether a thread has taken it.
+        looked_at, seen_at: see `Work`.
     """
 
     # The initial values are the class's: most jobs never change them, and need not set them.
@@ -63,6 +64,7 @@ class Job:
     has_begun = False
     _error: BaseException | None = None  # what the handler has raised
     # Written by the loop:
+    looked_at = seen_at = 0
     _is_withdrawn = False  # the handler is cancelled
     _turn: Turn | None = None  # what the task waits for while there is nothing to do
     _is_busy = False  # an act is being done
@@ -87,6 +89,11 @@ class Job:
         self._acts: list[Event | Call] = []  # an act stays in the list until it is done
 
     # In the loop.
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its end, and what is left to do for it, only waits for a turn of the loop."""
+        return self.is_over and not self._is_busy
 
     async def run(self, forget: Callable[[], None]) -> None:
         """Have the handler run in a thread, do its acts, and wait for its end in any case.
@@ -197,6 +204,7 @@ class Job:
     def execute(self) -> None:
         """Run the handler in this thread."""
         self.has_begun = True
+        self.lane.pace.begun += 1
         if not self._is_withdrawn:
             handler_thread.call = self.call
             try:

@@ -40,6 +40,7 @@ from typing import Protocol
 import anyio
 from anyio.lowlevel import RunVar, current_token
 
+from ..layers.pace import pace_of_loop
 from ..loop_calls import LOOK_AFTER
 from ..settings import Settings
 from ..sync import disconnect_limiter, handler_limiter
@@ -98,10 +99,15 @@ class Lane:
     Args:
         limiter: bounds how many run at once. The lane holds a token of it for each thread
             that is awake, but for no more than there are jobs.
+
+    Attributes:
+        loop: the event loop.
+        pace: whose ``begun`` is to be counted up when a handler begins.
     """
 
     def __init__(self, limiter: anyio.CapacityLimiter) -> None:
         self.loop = asyncio.get_running_loop()
+        self.pace = pace_of_loop()
         self._token = current_token()
         self._limiter = limiter
         self._context = Context()  # for callbacks; an empty one, so that no handler's is kept

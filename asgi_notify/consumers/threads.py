@@ -15,6 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from ..django_support import close_old_connections
 from ..exceptions import MisuseError
+from ..layers.pace import Pace, handled_channel, pace_of_loop
 from ..sync import LoopRef, disconnect_limiter, failure_of, handler_limiter
 from ..types import Event, Message, Receive
 from .base import Consumer, pass_over
@@ -70,21 +71,27 @@ class SyncConsumer(Consumer[None]):
         return None
 
     async def _run_plainly(self, run: Callable[[], None]) -> None:
+        if self._limiter is None:  # else it is for the disconnect event, and nothing is read on
+            work = _PlainWork(pace_of_loop(), run)
+            self._connection.mailbox.pause(work)
+            run = work.execute
         in_thread = partial(anyio.to_thread.run_sync, run)
         await _in_own_task(partial(in_thread, limiter=self._limiter or handler_limiter()))
 
     def _run_in(self, lane: Lane, run: Callable[[], None]) -> Coroutine[Any, Any, None]:
         if type(self).dispatch is SyncConsumer.dispatch:
-            self._job = Job(lane, run, self._connection.send, self._connection.handling)
-            return self._job.run(self._forget_job)
+            self._job = job = Job(lane, run, self._connection.send, self._connection.handling)
+            self._connection.mailbox.pause(job)
+            return job.run(self._forget_job)
         return self._run_in_scope(lane, run)
 
     async def _run_in_scope(self, lane: Lane, run: Callable[[], None]) -> None:
         # An overridden `dispatch` may have opened cancel scopes around this call. So the scope of
         # the connection is not the innermost one, and the job needs one that is.
         with anyio.CancelScope() as scope:
-            self._job = Job(lane, run, self._connection.send, scope)
-            await self._job.run(self._forget_job)
+            self._job = job = Job(lane, run, self._connection.send, scope)
+            self._connection.mailbox.pause(job)
+            await job.run(self._forget_job)
 
     def _forget_job(self) -> None:
         self._job = self._ahead = None
@@ -120,6 +127,7 @@ class SyncConsumer(Consumer[None]):
 
     def _run_handler(self, handler: Callable[[Message], Any], message: Message) -> None:
         self._handler_thread = get_ident()
+        handled_channel.set(self.channel_name)
         try:
             close_old_connections()
             result = handler(message)
@@ -179,6 +187,26 @@ class SyncConsumer(Consumer[None]):
             await checkpoint()
             return
         await self._connection.send(event)
+
+
+class _PlainWork:
+    """A handler that is run in the plain way, as seen by a sender that waits for its consumer."""
+
+    def __init__(self, pace: Pace, run: Callable[[], None]) -> None:
+        self.looked_at = self.seen_at = 0
+        self.has_begun = False
+        self.has_ended = False
+        self._pace = pace
+        self._run = run
+
+    def execute(self) -> None:
+        """Run the handler in this thread."""
+        self.has_begun = True
+        self._pace.begun += 1
+        try:
+            self._run()
+        finally:
+            self.has_ended = True
 
 
 async def _in_own_task(func: Callable[[], Awaitable[None]]) -> None:

@@ -45,6 +45,7 @@ from .following import Followed, LinkOptions, Part, State, too_late
 from .history import History
 from .hub import Hub, Lagging
 from .joining import LOST, UNREADABLE_MESSAGE, Joining, is_unreadable
+from .pace import catch_up
 from .packing import TO_MEMBERS, TO_PROCESS, Packing
 from .results import Joined
 from .stream import GroupStream
@@ -406,8 +407,7 @@ class Link:
                 await cancel_shielded_checkpoint()
                 self._in_turn = 0
                 lagging, self._lagging = self._lagging, ()
-                for mailbox in lagging:
-                    await mailbox.catch_up()
+                await catch_up(lagging)
                 while self._inbox and not self._lagging and self._in_turn < self._options.turn:
                     self._take(*self._inbox.popleft())
 

@@ -19,6 +19,7 @@ from .base import CAPACITY, EXPIRY, BaseChannelLayer
 from .hub import Hub, Lagging
 from .mailbox import Mailbox
 from .overflow import Overflow
+from .pace import catch_up
 
 __all__ = ["LocalChannelLayer"]
 
@@ -133,15 +134,15 @@ class LocalChannelLayer(BaseChannelLayer):
         return entry.message
 
     async def _let_catch_up(self, lagging: Lagging) -> None:
-        """Wait while consumers that were woken have had no turn: then a burst loses nothing."""
+        """Wait for consumers that keep up, and are over their capacity: a burst loses nothing."""
         ref = self._loop_ref
         if not lagging or ref is None:
             return
         if ref == LoopRef():
-            await _catch_up(lagging)
+            await catch_up(lagging)
             return
         with suppress(anyio.RunFinishedError):  # those in it are late no more
-            await anyio.to_thread.run_sync(ref.wait_for, _catch_up, lagging)
+            await anyio.to_thread.run_sync(ref.wait_for, catch_up, lagging)
 
     async def _run(self, func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a step of the hub: in the loop of the consumers or, where there is none, here."""
@@ -199,8 +200,3 @@ class LocalChannelLayer(BaseChannelLayer):
             "groups": self.hub.group_count,
             "dropped": dict(self.hub.drops),
         }
-
-
-async def _catch_up(lagging: Lagging) -> None:
-    for mailbox in lagging:
-        await mailbox.catch_up()

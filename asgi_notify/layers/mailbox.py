@@ -34,6 +34,9 @@ whose reader is woken takes messages beyond its capacity, and the sender waits i
 `catch_up` until the reader pops. A reader that is reading while its mailbox is full is
 too slow, and the overflow policy decides.
 
+A reader that has work to do before it reads on may say so, with `pause`. Then it counts as
+woken until it pops, or until the mailbox has lost its patience with it; see `pace`.
+
 **The way past it**: while its reader is asleep nothing waits, so nothing is overtaken by a
 message that goes straight to where the reader would bring it. A mailbox that was given such
 a way, as `direct`, asks there first. What is refused there wakes the reader as ever, and
@@ -66,9 +69,11 @@ from .entries import (
 )
 from .overflow import Overflow
 
-__all__ = ["Direct", "Mailbox", "Reader"]
+__all__ = ["Direct", "Mailbox", "Reader", "Work"]
 
 READ_AHEAD = 8  # events; enough to see a leaving client behind what it sent last
+
+PATIENCE = 200  # with a reader that is busy; see `pace`
 
 _NO_MESSAGE = Gap, Rejoined  # these wait, and nobody sent them
 
@@ -80,6 +85,24 @@ class Reader(Protocol):
 
     def set(self) -> object:
         """There is something to read."""
+
+
+class Work(Protocol):
+    """What a reader does before it reads on, such as one handler; a `Pace` looks at it."""
+
+    looked_at: int
+    """The number of the last look that found it; 0 before the first."""
+
+    seen_at: int
+    """How much work had begun when it was found first, or found overtaken."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it waits for a thread no more."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the reader will read on in its next turn of the event loop."""
 
 
 class Direct(Protocol):
@@ -111,12 +134,15 @@ class Mailbox:
         clock: returns the time in seconds.
         tell_gaps: whether the reader gets a gap where a group lost something here, a message
             ``{"type": "group.gap", "group": ..., "reason": ..., "lost": ...}``.
+
+    Attributes:
+        work: what the reader does before it reads on, while senders are to wait for that.
     """
 
     __slots__ = (
-        "_ahead", "_clock", "_is_woken", "_items", "_logged", "_losses", "_next", "_reader",
-        "_readers", "_room", "_tells_gaps", "_turn", "_uncounted", "capacity", "channel",
-        "direct", "error", "groups", "on_close", "overflow",
+        "_ahead", "_clock", "_is_woken", "_items", "_logged", "_losses", "_next", "_patience",
+        "_reader", "_readers", "_room", "_tells_gaps", "_turn", "_uncounted", "capacity",
+        "channel", "direct", "error", "groups", "on_close", "overflow", "work",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +177,8 @@ class Mailbox:
         self._readers = 0  # in wait()
         self._is_woken = False  # the reader has something to do, and will do it in its turn
         self._turn: anyio.Event | None = None  # for senders that wait for that
+        self.work: Work | None = None
+        self._patience = PATIENCE
 
     # What waits.
 
@@ -335,6 +363,7 @@ class Mailbox:
         """
         if self._is_woken:
             self._is_woken = False
+            self.work = None
             if self._turn is not None:
                 self._let_senders_go()
         while True:
@@ -349,6 +378,7 @@ class Mailbox:
             else:
                 if reader is not None:
                     self._reader = reader
+                self._patience = PATIENCE
                 return None
             if type(entry) is not Entry:
                 self._uncounted -= 1
@@ -488,15 +518,38 @@ class Mailbox:
         """
         self._reader = reader
         self._is_woken = False
+        self.work = None
         if self._turn is not None:
             self._let_senders_go()
 
-    def pause(self) -> None:
+    def pause(self, work: Work | None = None) -> None:
         """Note that the reader lets others have their turn, and will then go on by itself.
 
         Until it does, it counts as one that keeps up, as if it had been woken.
+
+        Args:
+            work: what it does before it goes on. As long as the mailbox has no patience left,
+                the reader does not count as one that keeps up meanwhile.
         """
+        if work is not None and self._patience < PATIENCE:
+            if self._patience <= 0:
+                return
+            self._patience += 1  # the last piece of work has ended
+        self.work = work
         self._is_woken = True
+
+    def lose_patience(self, cost: int) -> None:
+        """Note that a look has found that the reader's work does not get on."""
+        self._patience -= cost
+        if self._patience <= 0:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Have no sender wait for the reader's work, until the mailbox was empty once."""
+        self._patience = 0
+        self.work = None
+        self._is_woken = False
+        self._let_senders_go()
 
     def wake(self) -> None:
         """Have the reader look, though there may be nothing to take out."""

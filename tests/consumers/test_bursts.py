@@ -18,7 +18,6 @@ from asgi_notify import (
     Message,
     NotificationConsumer,
     Sent,
-    WebsocketConsumer,
 )
 from asgi_notify.consumers.stepping import TURN
 from asgi_notify.layers import Mailbox
@@ -72,19 +71,6 @@ class Waits(Reads):
         self.got.append(message["n"])
 
 
-class ReadsInThread(WebsocketConsumer):
-    """Handles each message in a worker thread."""
-
-    groups = ("all",)
-
-    def __init__(self, got: list[int]) -> None:
-        super().__init__()
-        self.got = got
-
-    def note(self, message: Message) -> None:
-        self.got.append(message["n"])
-
-
 class Room:
     """Some connections of one consumer, and the most that has waited for any of them."""
 
@@ -116,7 +102,7 @@ async def in_room(
     """Run a test with idle connections of a consumer, and end them after it."""
     room = Room(InMemoryChannelLayer(capacity=capacity))
     room.wires = [Wire(CONNECT) for _ in range(members)]
-    with anyio.fail_after(30):
+    with anyio.fail_after(90):
         async with anyio.create_task_group() as tasks:
             for wire in room.wires:
                 wire.scope["channel_layer"] = room.layer
@@ -132,7 +118,7 @@ async def in_room(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(40):
         while not condition():
             await checkpoint()
 
@@ -254,20 +240,4 @@ async def test_a_consumer_whose_handlers_wait_gets_its_capacity_of_a_burst_and_n
         assert [close["code"] for close in room.closes if close] == [1013]
 
     await in_room(Waits.as_asgi(got=got), 10, 1, burst)
-    assert got == list(range(len(got)))
-
-
-async def test_a_synchronous_consumer_gets_its_capacity_of_a_burst() -> None:
-    got: list[int] = []
-
-    async def burst(room: Room) -> None:
-        for train in range(3):
-            await room.send(train * 100, 100)
-            await until(lambda train=train: len(got) == (train + 1) * 100)  # type: ignore[misc]
-        assert room.closes == [None]
-        await room.send(300, 1000)
-        await until(lambda: room.closes != [None])
-        assert [close["code"] for close in room.closes if close] == [1013]
-
-    await in_room(ReadsInThread.as_asgi(got=got), 100, 1, burst)
     assert got == list(range(len(got)))
