@@ -32,7 +32,6 @@ __all__ = [
     "matching",
 ]
 
-MIN_SECRET = 32  # bytes; RFC 7518 3.2: as many as the hash of HS256 has
 MIN_RSA = 2048  # bits; RFC 7518 3.3
 MAX_KEYS = 100  # in a set; an issuer has a handful
 
@@ -99,11 +98,6 @@ def key_from(given: object, wanted: Collection[str] | None = None) -> VerifyingK
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(data)
     except jwt.InvalidKeyError:
         raise ConfigurationError(f"this is no secret, but another key; {_HAVE_PUBLIC}") from None
-    if len(data) < MIN_SECRET:
-        raise ConfigurationError(
-            f"a secret for HS256 has at least {MIN_SECRET} bytes; make one with: "
-            "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
     return _limited(data, wanted)
 
 
@@ -163,8 +157,6 @@ def _key_of_jwk(entry: Mapping[str, Any], wanted: Collection[str] | None) -> Ver
     limits = wanted
     if named is not None:  # RFC 7517 4.4: it is for this algorithm alone
         limits = [named] if wanted is None or named in wanted else []
-    if isinstance(key, bytes) and len(key) < MIN_SECRET:
-        raise ConfigurationError(f"a secret for HS256 has at least {MIN_SECRET} bytes")
     return _limited(key, limits, kid if isinstance(kid, str) else None)
 
 
@@ -190,7 +182,19 @@ def _limited(key: Any, wanted: Collection[str] | None, kid: str | None = None) -
             f"the key is for {', '.join(possible)}, and none of these is among the algorithms "
             "that are allowed"
         )
+    if isinstance(key, bytes):
+        _require_long(key, algorithms)
     return VerifyingKey(key, algorithms, kid)
+
+
+def _require_long(secret: bytes, algorithms: Collection[str]) -> None:
+    # RFC 7518 3.2: a secret is as long as the hash, whose bits are in the algorithm's name.
+    name, size = max((name, int(name[2:]) // 8) for name in algorithms)
+    if len(secret) < size:
+        raise ConfigurationError(
+            f"a secret for {name} has at least {size} bytes; make one with: "
+            f"python -c 'import secrets; print(secrets.token_urlsafe({size}))'"
+        )
 
 
 def _kind(key: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from ..auth.credentials import TICKET, Shown, shown_in, without
 from ..auth.identity import Identity, identity_of
-from ..auth.session import AuthSession
+from ..auth.session import AuthSession, session_of
 from ..auth.verifying import Verifier, verify_with
 from ..exceptions import ClientError, ConfigurationError, Forbidden, NotifyError, Unauthorized
 from ..legible import MOST_OF_SENTENCE, legible
@@ -106,6 +106,9 @@ class Authentication:
             _log(scope, error)
             await refuse(scope, send, error)
             return
+        if session is session_of(scope):  # of an Authentication further out, which guards it
+            await self.inner(without(scope), receive, send)
+            return
         inner = without(session.put_in(scope))
         await Expiring(inner, receive, send, session, self._clock).run(self.inner)
 
@@ -122,12 +125,17 @@ class Authentication:
             raise Forbidden(
                 "a cookie counts only for pages of this origin; name others in allowed_origins"
             )
+        outer = session_of(scope)
+        if identity is not None and outer is not None and outer.identity is not None:
+            return outer  # of the same user, who is whom it has put into the scope
         if identity is not None:
             return AuthSession(self._verify_any, identity, clock=self._clock)
         must_authenticate = self._first_frame and _offers_protocol(scope)
         if self._required and not must_authenticate:
             raise Unauthorized(f"no credential was shown; {_HOW}" if self._reads else "log in")
         must_authenticate = must_authenticate and self._required
+        if outer is not None and must_authenticate <= outer.must_authenticate:
+            return outer
         return AuthSession(self._verify_any, must_authenticate=must_authenticate, clock=self._clock)
 
     async def _identity(self, shown: list[Shown]) -> Identity:

@@ -318,6 +318,11 @@ def bad_keys() -> dict[str, tuple[Any, list[str] | None, str]]:
     return {
         "a short secret": ("short-secret", None, "32 bytes"),
         "an empty secret": ("", None, "public key"),
+        "a secret that is short for one of its algorithms": (
+            "s" * 63,
+            ["HS256", "HS512"],
+            "HS512 has at least 64 bytes",
+        ),
         "a private key": (pem_of_private("RSA"), None, "private key"),
         "a broken key": (public("RSA")[:100], None, "no public key"),
         "a small key": (small_pem, None, "2048 bits"),

@@ -425,6 +425,61 @@ async def test_an_application_that_waits_for_no_first_frame_gets_nobody(app: App
     assert received == ["websocket.disconnect"]
 
 
+# One behind another, as an application that is mounted in one has it.
+
+
+async def test_one_behind_another_asks_once_more_and_has_the_same_session(
+    client: Client, app: App
+) -> None:
+    inner = Authentication(app, tokens, cookie="login")
+    sessions = []
+
+    async def between(scope: Scope, receive: Receive, send: Send) -> None:
+        sessions.append(session_of(scope))
+        await inner(scope, receive, send)
+
+    asking = Authentication(between, tokens, cookie="login")
+    open_to_all = Authentication(between, tokens, cookie="login", required=False)
+    for outer in asking, open_to_all:
+        assert await client(outer, cookie(ANN)) == 200
+        assert session_of(app.scopes[-1]) is sessions[-1]  # so a renewal reaches both
+    assert await client(open_to_all) == 401
+    only_header = Authentication(between, tokens, required=False)
+    assert await client(only_header, cookie(ANN)) == 200  # which the inner one has found
+    assert session_of(app.scopes[-1]) is not sessions[-1]
+    assert await client(only_header, bearer(ANN), cookie(BOB)) == 401
+    assert app.users == ["ann", "ann", "ann"]
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "status"),
+    [
+        ({"first_frame": True}, {"first_frame": True}, 200),
+        ({"first_frame": True}, {}, 401),
+        ({"first_frame": True}, {"required": False}, 200),
+        ({"required": False}, {"first_frame": True}, 200),
+        ({"required": False}, {}, 401),
+        ({}, {"first_frame": True}, 401),
+    ],
+)
+async def test_a_first_frame_is_waited_for_where_both_let_it(
+    outer: dict[str, Any], inner: dict[str, Any], status: int
+) -> None:
+    promised = []
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        session = session_of(scope)
+        assert session is not None
+        session.is_watched = True
+        promised.append(session.must_authenticate)
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    app = Authentication(Authentication(waiting, tokens, **inner), tokens, **outer)
+    assert await Client("websocket")(app, subprotocols=[PROTOCOL]) == status
+    assert promised == ([True] if status == 200 else [])
+
+
 # The rest.
 
 
