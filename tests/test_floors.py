@@ -147,6 +147,7 @@ FLOORS: Mapping[str, float] = {
     "client.recovery": 1.2,
     "client.wire": 2.1,
     "client.subscription": 2.1,
+    "client.credentials": 2.1,
     "client.conversation": 2.2,
     "client.client": 2.3,
     "client.publisher": 1.2,

@@ -9,11 +9,12 @@ from typing import Self
 import anyio
 from anyio.abc import TaskGroup
 
-from ..exceptions import ConfigurationError, MisuseError
+from ..exceptions import ConfigurationError, MisuseError, Unauthorized
 from ..names import require_group_name
 from .address import websocket_url
 from .backoff import Backoff
 from .conversation import Conversation
+from .credentials import Credentials, GetToken
 from .errors import ServerUnavailable
 from .items import Status, printable
 from .recovery import Recovery
@@ -43,6 +44,7 @@ def connect(
     retry_first: bool = False,
     capacity: int = CAPACITY,
     on_status: OnStatus | None = None,
+    token: GetToken | None = None,
 ) -> "Client":
     """A client of the notifications at an address; use it in ``async with``.
 
@@ -62,6 +64,9 @@ def connect(
         capacity: how many notifications wait for one subscriber, until the client
             reads nothing more from the server.
         on_status: called with each `Status`.
+        token: a function, async or not, that returns a fresh token or ticket, or None where
+            nobody is logged in any more. It is called for each connection, and before the login
+            expires. What it raises counts as a connection that failed.
 
     Raises:
         ConfigurationError: the address or a header makes no sense.
@@ -70,7 +75,9 @@ def connect(
     if capacity < 1:
         raise ConfigurationError(f"a capacity of {capacity} holds nothing; use 1 or more")
     target = Target(websocket_url(url), dict(headers or {}), origin, ssl_context)
-    return Client(target, backoff or Backoff(), retry_first, capacity, on_status)
+    backoff = backoff or Backoff()
+    credentials = None if token is None else Credentials(token, backoff)
+    return Client(target, backoff, retry_first, capacity, on_status, credentials)
 
 
 class Client:
@@ -83,7 +90,10 @@ class Client:
         retry_first: bool,
         capacity: int,
         on_status: OnStatus | None,
+        credentials: Credentials | None = None,
     ) -> None:
+        self._credentials = credentials
+        self._is_trusted = True  # the last token was taken, or none was shown yet
         self._target = target
         self._backoff = backoff
         self._retry_first = retry_first
@@ -208,18 +218,29 @@ class Client:
                 raise conversation.wire.ending()
             except ServerUnavailable as error:
                 await self._pause(str(error), hint, attempt)
+            except Unauthorized as error:
+                if not self._may_ask_again():
+                    raise
+                await self._pause(str(error), hint, attempt)
             attempt += 1
             conversation = None
 
     async def _begin(self) -> Conversation:
         self._tell(Status("connecting"))
-        conversation = await Conversation.begin(self._target, self._recovery)
+        conversation = await Conversation.begin(self._target, self._recovery, self._credentials)
+        self._is_trusted = True
         try:
             self._tell(Status("open"))
         except BaseException:
             await conversation.wire.abort()
             raise
         return conversation
+
+    def _may_ask_again(self) -> bool:
+        """Whether another token may be taken, where the last one was refused; once in a row."""
+        may = self._is_trusted and self._credentials is not None and not self._credentials.is_over
+        self._is_trusted = False
+        return may
 
     async def _hold(self, conversation: Conversation) -> None:
         self._conversation = conversation

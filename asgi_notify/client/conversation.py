@@ -7,6 +7,8 @@ from typing import Self
 
 import anyio
 
+from ..exceptions import NotifyError
+from .credentials import Credentials
 from .errors import ServerUnavailable, WrongServer
 from .items import Frame, Gap, Notification, printable, read_frame, seconds_of, text_of
 from .recovery import Delivery, Recovery
@@ -29,10 +31,17 @@ class Conversation:
     Args:
         wire: that the server has said welcome on.
         welcome: that frame.
-        ledger: what the client's subscribers are owed.
+        recovery: what the client's subscribers are owed.
+        credentials: shows who the client is, and renews that; None where nobody asks.
     """
 
-    def __init__(self, wire: Wire, welcome: Frame, recovery: Recovery) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        welcome: Frame,
+        recovery: Recovery,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.wire = wire
         self.retry_after: float | None = None
         """Seconds that the server asked for, before it closed."""
@@ -42,10 +51,15 @@ class Conversation:
         self._outbox: deque[Frame] = deque()
         self._wake = anyio.Event()
         self._is_held = False  # by a subscriber whose queue is full
+        self._credentials = credentials
+        self._expires_in = seconds_of(welcome, "expires_in")
+        self._renewed = anyio.Event()
 
     @classmethod
-    async def begin(cls, target: Target, recovery: Recovery) -> Self:
-        """Connect, and wait for the server's welcome.
+    async def begin(
+        cls, target: Target, recovery: Recovery, credentials: Credentials | None = None
+    ) -> Self:
+        """Show a fresh token, if one is asked for, connect, and wait for the server's welcome.
 
         Raises:
             ServerUnavailable: there is no server, or not now.
@@ -54,8 +68,10 @@ class Conversation:
         wire = None
         try:
             with anyio.fail_after(OPEN_TIMEOUT):
+                if credentials is not None:
+                    target = target.showing(await credentials.get())
                 wire = await Wire.open(target)
-                return cls(wire, await _welcome(wire, target.url), recovery)
+                return cls(wire, await _welcome(wire, target.url), recovery, credentials)
         except BaseException as error:
             if wire is not None:
                 await wire.abort()
@@ -77,6 +93,8 @@ class Conversation:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write)
             tasks.start_soon(self._watch)
+            if self._credentials is not None:
+                tasks.start_soon(self._renew, self._credentials)
             try:
                 # Never cancelled where the connection breaks: what has come is handed over
                 # first, so that each subscriber has all up to its position.
@@ -115,6 +133,26 @@ class Conversation:
                 await self.wire.abort(f"the server said nothing for {longest:g} s")
                 return
 
+    async def _renew(self, credentials: Credentials) -> None:
+        """Show a fresh token before the login expires, again and again."""
+        attempt = 0
+        while True:
+            self._renewed = anyio.Event()
+            if self._expires_in is None:
+                await self._renewed.wait()
+                continue
+            pause = credentials.pause(self._expires_in, attempt)
+            attempt += 1
+            await anyio.sleep(pause)
+            try:
+                self.post({"type": "auth", "token": await credentials.get()})
+            except NotifyError as error:
+                logger.warning("the login was not renewed: %s", printable(str(error)))
+                continue
+            with anyio.move_on_after(OPEN_TIMEOUT):
+                await self._renewed.wait()
+                attempt = 0
+
     async def _take(self, text: bytes) -> None:
         frame = read_frame(text)
         match frame:
@@ -126,6 +164,9 @@ class Conversation:
                 self.post({"type": "pong"})
             case {"type": "going_away"}:
                 self.retry_after = seconds_of(frame, "retry_after")
+            case {"type": "authenticated"}:
+                self._expires_in = seconds_of(frame, "expires_in")
+                self._renewed.set()
             case {"type": "error", "code": "failed"}:
                 # Neither the subscriber's fault nor, it may be hoped, for long.
                 await self.wire.abort(f"the server failed: {text_of(frame, 'message')}")

@@ -22,7 +22,7 @@ __all__ = ["ServerUnavailable", "WrongServer", "refusal", "refused_subscription"
 PASSING = {408, 425, 429}
 
 WAY_OUT = {
-    401: "pass headers={'Authorization': ...}",
+    401: "pass token=..., or headers={'Authorization': ...}",
     403: "ask for a group or an origin that is allowed",
     404: "the address has to lead to notifications, such as ws://HOST/notifications/",
 }

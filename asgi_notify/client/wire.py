@@ -8,7 +8,7 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -45,6 +45,11 @@ class Target:
     def __post_init__(self) -> None:
         self.handshake()
 
+    def showing(self, token: str) -> "Target":
+        """The same with a token, in a header: what stands in a URL lands in logs."""
+        others = {k: v for k, v in self.headers.items() if k.lower() != "authorization"}
+        return replace(self, headers={**others, "Authorization": f"Bearer {token}"})
+
     def handshake(self) -> "ClientProtocol":
         """The rules of a new connection, with its request ready to be sent."""
         try:
@@ -64,6 +69,7 @@ class Target:
             subprotocols=[Subprotocol(PROTOCOL)],
             max_size=MAX_SIZE,
         )
+        rules.debug = False  # it would log all headers and frames, and tokens with them
         request = rules.connect()
         for name, value in self.headers.items():
             if not f"{name}{value}".isprintable():

@@ -79,7 +79,7 @@ def test_a_status_tells_whether_to_come_again(status: int, kind: type[Exception]
 
 
 @pytest.mark.parametrize(
-    ("status", "way_out"), [(401, "pass headers="), (403, "an origin"), (404, "ws://HOST/")]
+    ("status", "way_out"), [(401, "pass token="), (403, "an origin"), (404, "ws://HOST/")]
 )
 def test_a_refusal_says_the_way_out(status: int, way_out: str) -> None:
     assert way_out in str(refusal("ws://host/", status, "no"))
