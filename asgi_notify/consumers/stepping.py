@@ -48,7 +48,7 @@ from ..settings import Settings
 
 __all__ = ["HandlerSource", "Turn", "handle_each"]
 
-STEPS = 16  # consumers in one callback; then the loop serves others
+STEPS = 32  # consumers in one callback; then the loop serves others: docs/performance.md
 TURN = 1000  # messages of one consumer in a row; then the loop serves others
 
 Handling = Coroutine[Any, Any, None]
