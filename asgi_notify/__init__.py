@@ -86,6 +86,7 @@ from .middleware import (
     Observed,
     OriginValidator,
     SameOriginValidator,
+    TrustedProxies,
 )
 from .publishing import PublishConsumer
 from .routing import (
@@ -182,6 +183,7 @@ __all__ = [
     "SyncConsumer",
     "TooLarge",
     "TooManyRequests",
+    "TrustedProxies",
     "URLRouter",
     "Unauthorized",
     "Unmatched",

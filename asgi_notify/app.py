@@ -18,6 +18,7 @@ from .middleware.cors import CrossOrigin
 from .middleware.host import HostValidator
 from .middleware.limits import Limited
 from .middleware.origin import SameOriginValidator
+from .middleware.proxies import TrustedProxies
 from .publishing import PublishConsumer
 from .routing import ProtocolTypeRouter, URLRouter, include, path
 from .settings import Settings
@@ -141,7 +142,10 @@ def make_application(
     app = SameOriginValidator(app, settings.allowed_origins)
     if settings.allowed_origins:
         app = CrossOrigin(app, settings.allowed_origins)
-    return Limited(HostValidator(app, settings.allowed_hosts), settings.limits)
+    app = Limited(HostValidator(app, settings.allowed_hosts), settings.limits)
+    if settings.trusted_proxies:
+        app = TrustedProxies(app, settings.trusted_proxies, header=settings.forwarded_header)
+    return app
 
 
 def _asking(

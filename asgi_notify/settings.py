@@ -38,6 +38,11 @@ class Settings:
         gc_tuning: whether ``asgi-notify serve`` has the garbage collector look less often
             (``ASGI_NOTIFY_GC_TUNING``, 1 or 0).
         max_body_size: bytes of a published body (``ASGI_NOTIFY_MAX_BODY_SIZE``).
+        trusted_proxies: whose word is taken for who a client is
+            (``ASGI_NOTIFY_TRUSTED_PROXIES``, addresses, networks and ``unix``, separated by
+            commas): docs/limits.md.
+        forwarded_header: where they say it (``ASGI_NOTIFY_FORWARDED_HEADER``),
+            ``x-forwarded-for`` or ``forwarded``.
         limits: how much clients may do to the default application
             (``ASGI_NOTIFY_LIMIT_CONNECTIONS`` and so on: docs/limits.md).
         token_keys: secrets of signed tokens, of which the first signs
@@ -66,6 +71,8 @@ class Settings:
     direct: bool = True
     gc_tuning: bool = True
     limits: Limits = field(default_factory=Limits)
+    trusted_proxies: tuple[str, ...] = ()
+    forwarded_header: str = "x-forwarded-for"
     token_keys: tuple[str, ...] = field(default=(), repr=False)  # not for a log
     jwt_key: str | None = field(default=None, repr=False)
     jwt_jwks: str | None = None
@@ -96,6 +103,8 @@ class Settings:
             direct=_switch(environ, "ASGI_NOTIFY_DIRECT", cls.direct),
             gc_tuning=_switch(environ, "ASGI_NOTIFY_GC_TUNING", cls.gc_tuning),
             limits=Limits.from_environ(environ),
+            trusted_proxies=_list(environ, "ASGI_NOTIFY_TRUSTED_PROXIES"),
+            forwarded_header=environ.get("ASGI_NOTIFY_FORWARDED_HEADER") or cls.forwarded_header,
             token_keys=_list(environ, "ASGI_NOTIFY_TOKEN_KEYS"),
             jwt_key=environ.get("ASGI_NOTIFY_JWT_KEY", "").replace("\\n", "\n") or None,
             jwt_jwks=environ.get("ASGI_NOTIFY_JWT_JWKS") or None,

@@ -18,6 +18,7 @@ from ..layers.registry import DEFAULT_CHANNEL_LAYER, channel_layers, layer_from_
 from ..layers.url_parts import split_url
 from ..middleware.host import HostValidator
 from ..middleware.origin import SameOriginValidator
+from ..middleware.proxies import TrustedProxies
 from ..routing.base import as_app
 from ..settings import Settings
 from ..types import ASGIApp
@@ -218,6 +219,7 @@ def _check(settings: Settings) -> None:
         layer_from_url(settings.layer)
     SameOriginValidator(_nothing, settings.allowed_origins)
     HostValidator(_nothing, settings.allowed_hosts)
+    TrustedProxies(_nothing, settings.trusted_proxies, header=settings.forwarded_header)
     verifier_of(settings)
 
 

@@ -6,6 +6,7 @@ from .host import HostValidator
 from .limits import Limited
 from .observed import Observed
 from .origin import AllowedHostsOriginValidator, OriginValidator, SameOriginValidator
+from .proxies import TrustedProxies
 
 __all__ = [
     "AllowedHostsOriginValidator",
@@ -16,4 +17,5 @@ __all__ = [
     "Observed",
     "OriginValidator",
     "SameOriginValidator",
+    "TrustedProxies",
 ]

@@ -142,6 +142,10 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(
         ("ASGI_NOTIFY_LAYER", "memory", "no channel layer for 'memory'"),
         ("ASGI_NOTIFY_ALLOWED_ORIGINS", "https://a.example, nonsense/", "can match no origin"),
         ("ASGI_NOTIFY_ALLOWED_HOSTS", "a.example, nonsense/", "can match no host"),
+        ("ASGI_NOTIFY_TRUSTED_PROXIES", "10.0.0.1, a.example", "trusted proxies are addresses"),
+        ("ASGI_NOTIFY_FORWARDED_HEADER", "via", "header is one of x-forwarded-for"),
+        ("ASGI_NOTIFY_LIMIT_CONNECTIONS", "0", "ASGI_NOTIFY_LIMIT_CONNECTIONS is a whole number"),
+        ("ASGI_NOTIFY_LIMIT_CONNECTION", "5", "ASGI_NOTIFY_LIMIT_CONNECTION is no limit"),
     ],
 )
 def test_a_wrong_variable_is_refused_before_anything_starts(
