@@ -4,6 +4,7 @@
 #   make test PYTHON=python3.13 VENV=.venv313        test on another Python
 #   REQUIRE=browser make test                        fail, not skip, without Chromium, node or tsc
 #   make test JOBS=0                                 in one process, as a debugger needs it
+#   make plain ARGS=tests                            all tests with every way to be fast turned off
 #   make explore EXAMPLES=100                        a hundred times the examples, all of them new
 #   make bench ARGS=--quick                          a look at the speed, rather than a result
 #   make soak ARGS="--minutes 60 --seed 1"           an hour of chaos, beginning with this seed
@@ -25,10 +26,13 @@ BIN := $(VENV)/bin
 SHARED := -n "$(JOBS)" --dist worksteal
 # The tests that let hypothesis make up what happens.
 EXPLORED = $(shell grep -rl --include='test_*.py' '^from hypothesis' tests)
+# Every setting that turns off a way to be fast, and the tests that meet one of these ways.
+PLAIN := $(foreach way,STEPPING GATHERING SYNC_LANE DIRECT GC_TUNING,ASGI_NOTIFY_$(way)=0)
+FAST := tests/consumers tests/test_app.py tests/test_sync.py tests/test_uvicorn.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint types format quick slow explore soak hostile fuzz mutants bench screenshot clean
+.PHONY: help run test lint types format quick slow plain explore soak hostile fuzz mutants bench screenshot clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The tests start hundreds of processes; without bytecode each would compile the package anew.
@@ -59,6 +63,9 @@ quick: $(VENV)/.dev ## run the tests that take no seconds each, and no browser
 
 slow: $(VENV)/.dev ## run only the tests that take seconds
 	"$(BIN)/python" -m pytest -m slow $(SHARED)
+
+plain: $(VENV)/.dev ## run what depends on the ways to be fast with all of them turned off
+	$(PLAIN) EXAMPLES="$(or $(EXAMPLES),0.3)" "$(BIN)/python" -m pytest -q -m "not slow and not browser" $(SHARED) $(or $(ARGS),$(FAST))
 
 explore: $(VENV)/.dev ## run the property tests for an hour, with many times the examples and new ones
 	EXAMPLES="$(or $(EXAMPLES),20)" "$(BIN)/python" -m pytest --timeout 7200 $(SHARED) $(EXPLORED)

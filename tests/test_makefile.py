@@ -64,3 +64,11 @@ def test_explore_tries_more_examples_of_every_property_test_than_others() -> Non
 def test_bytecode_is_written_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     assert "PYTHONDONTWRITEBYTECODE" not in make("--eval=told: ; @env", "told")
+
+
+def test_plain_turns_off_every_way_to_be_fast() -> None:
+    told = make("--dry-run", "plain")
+    for way in "STEPPING", "GATHERING", "SYNC_LANE", "DIRECT", "GC_TUNING":
+        assert f"ASGI_NOTIFY_{way}=0" in told
+        assert f"ASGI_NOTIFY_{way}" in (ROOT / "asgi_notify/settings.py").read_text()
+    assert "tests/consumers" in told
