@@ -100,6 +100,11 @@ export interface Options {
   maxStreams?: number;
   /** When to try the first transport again while another works; doubles each time. Default: 30. */
   climbAfter?: number;
+  /**
+   * Returns a fresh token or ticket, or null where nobody is logged in any more. Called for each
+   * connection, and before the login expires. Default: none, as where a cookie says who is there.
+   */
+  auth?: (() => string | null | undefined | Promise<string | null | undefined>) | null;
   /** Reads a frame. Default: JSON.parse. */
   parse?: (text: string) => unknown;
 

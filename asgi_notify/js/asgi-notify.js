@@ -22,6 +22,7 @@ const DEFAULTS = {
   maxStreams: 4, // of the six connections that a browser keeps to a server over HTTP/1.1
   climbAfter: 30,
   parse: JSON.parse,
+  auth: null,
   // The surroundings, so that a test can bring its own.
   WebSocket: globalThis.WebSocket,
   EventSource: globalThis.EventSource,
@@ -38,6 +39,11 @@ const STEADY_AFTER = 5; // a connection that lasted this long ends a row of fail
 const CHECK_TIMEOUT = 5; // for the answer to a ping, where the connection is in doubt
 const MAX_CLIMB = 600;
 const SHORT_POLL = 1; // where groups take turns
+const EARLY = [0.8, 0.9]; // of a login's time; spread, so that many do not renew together
+const MAX_RENEWAL = 86_400; // a timer of a browser holds no more than 24 days
+const MIN_RENEWAL = 0.05;
+const AUTH = "auth"; // what the answers to our tokens are known by
+const UNAUTHORIZED = 4401;
 const IN_A_ROW = 2; // failures to open, until another transport is tried
 const IN_A_ROW_PROVEN = 6; // the same of one that has worked: some 15 s, in which a server restarts
 
@@ -64,6 +70,8 @@ const REASONS = new Map([
 const CROWDED =
   "No answer came in time. A browser may keep no more than six connections to a server, " +
   "in all its tabs together: use a WebSocket, or fewer streams.";
+
+const NOBODY = "Nobody is logged in.";
 
 const LABELS = { websocket: "a WebSocket", sse: "server-sent events", poll: "polls" };
 
@@ -282,6 +290,13 @@ const later = (one, other) => (one !== null && isAfter(one, other) ? one : other
 /** Of two positions the one that stands before the other, if they can be compared. */
 const earlier = (one, other) => (one === null || !isAfter(other, one) ? other : one);
 
+/** Whether it may stand in an address, since it is good once and soon is not any more. */
+const isTicket = (credential) => credential !== null && credential.startsWith("ticket.");
+
+/** Seconds until a login is renewed that ends after so many. */
+const renewalOf = (expiresIn, random) =>
+  Math.min(MAX_RENEWAL, Math.max(MIN_RENEWAL, expiresIn * (EARLY[0] + (EARLY[1] - EARLY[0]) * random())));
+
 // The transports. Each is one attempt: it begins when it is made, takes the client's
 // frames by send(), and calls on.opened(), then on.frame(frame) for each of the
 // server's or on.unreadable(), and at its end on.lost(code, why). Once closed it calls nothing
@@ -291,8 +306,11 @@ class Socket {
   #socket;
   #isOpen = false;
   #waiting = [];
+  #token; // shown in the first frame, so that it stands in no address and no log
+  #welcome = null;
 
-  constructor(url, options, on) {
+  constructor(url, options, on, token) {
+    this.#token = token;
     const address = new URL(url);
     address.protocol = address.protocol.replace("http", "ws");
     this.#socket = new options.WebSocket(address.href, [PROTOCOL]);
@@ -312,12 +330,31 @@ class Socket {
 
   #heard(frame, on) {
     if (frame === null) return on.unreadable();
-    if (frame.type === "welcome" && !this.#isOpen) {
-      this.#isOpen = true;
-      on.opened();
-      this.#waiting.splice(0).forEach((each) => this.send(each));
+    if (this.#isOpen) return on.frame(frame);
+    if (frame.type === "welcome") return this.#greeted(frame, on);
+    const isAnswer = frame.type === "authenticated" || (frame.type === "error" && frame.ref === AUTH);
+    if (this.#welcome === null || !isAnswer) return on.frame(frame);
+    // A server that takes no tokens says so with bad_request, and serves everybody.
+    const isKnown = frame.type === "authenticated" || frame.code === "bad_request";
+    if (!isKnown) return on.lost(UNAUTHORIZED, frame.message);
+    this.#begin(this.#welcome, on);
+    if (frame.type === "authenticated") on.frame(frame);
+  }
+
+  #greeted(welcome, on) {
+    if (this.#token === null) {
+      if (!("auth_timeout" in welcome)) return this.#begin(welcome, on);
+      return on.lost(UNAUTHORIZED, "The server asks who is there: pass the option auth.");
     }
-    on.frame(frame);
+    this.#welcome = welcome;
+    this.#socket.send(JSON.stringify({ type: "auth", token: this.#token, ref: AUTH }));
+  }
+
+  #begin(welcome, on) {
+    this.#isOpen = true;
+    on.opened();
+    on.frame(welcome);
+    this.#waiting.splice(0).forEach((each) => this.send(each));
   }
 }
 
@@ -362,10 +399,11 @@ class OverHttp {
     return !this.#isClosed && this.groups.get(entry.group) === entry;
   }
 
-  address({ group, since }, more = {}) {
+  address({ group, since }, credential, more = {}) {
     const address = new URL(this.url);
     const query = { group, protocol: PROTOCOL, ...more };
     if (since) query.since = since;
+    if (isTicket(credential)) query.ticket = credential;
     for (const [key, value] of Object.entries(query)) address.searchParams.set(key, value);
     return address.href;
   }
@@ -387,16 +425,19 @@ class OverHttp {
     const { setTimeout, clearTimeout, fetch, parse, connectTimeout } = this.options;
     const timer = setTimeout(entry.stop, (timeout + connectTimeout) * 1000);
     try {
-      const address = this.address(entry, { timeout });
+      const credential = this.options.auth ? await this.on.credential() : null;
+      if (!this.isCurrent(entry)) return null;
+      const address = this.address(entry, credential, { timeout });
       const headers = { Accept: "application/json" };
+      if (credential !== null && !isTicket(credential)) headers.Authorization = `Bearer ${credential}`;
       const request = { headers, cache: "no-store", signal: aborter.signal };
       const response = await fetch(address, request);
       const answer = readFrame(await response.text(), parse);
       if (!this.isCurrent(entry)) return null;
       if (response.ok && answer !== null) return answer;
       this.#failed(entry, 4000 + response.status, answer?.error);
-    } catch {
-      if (this.isCurrent(entry)) this.on.lost(1006);
+    } catch (error) {
+      if (this.isCurrent(entry)) this.on.lost(error?.closeCode ?? 1006, error?.why);
     } finally {
       clearTimeout(timer);
     }
@@ -405,6 +446,7 @@ class OverHttp {
 
   #failed(entry, code, why) {
     if (!REFUSALS.has(code)) return this.on.lost(1006, why);
+    if (code === UNAUTHORIZED && this.options.auth) return this.on.lost(code, why);
     const message = why ?? `The server refused ${entry.group}.`;
     const { group, ref } = entry;
     this.on.frame({ type: "error", code: REFUSALS.get(code), message, group, ref });
@@ -415,7 +457,15 @@ class OverHttp {
 
 class Streams extends OverHttp {
   begin(entry) {
-    const source = new this.options.EventSource(this.address(entry));
+    if (!this.options.auth) return this.#open(entry, null);
+    this.on.credential().then(
+      (credential) => this.isCurrent(entry) && this.#open(entry, credential),
+      (error) => this.isCurrent(entry) && this.on.lost(error?.closeCode ?? 1006, error?.why),
+    );
+  }
+
+  #open(entry, credential) {
+    const source = new this.options.EventSource(this.address(entry, credential));
     const { setTimeout, clearTimeout, connectTimeout } = this.options;
     const timer = setTimeout(() => this.on.crowded(entry.group), connectTimeout * 1000);
     let wasHeard = false;
@@ -522,6 +572,11 @@ export class Client extends EventTarget {
   #climbs = 0;
   #refs = 0;
   #comeBackIn = null; // as the server asked
+  #attempt = null; // what is waited for belongs to it, or is not wanted any more
+  #credential = null; // the newest; a ticket until it was shown
+  #isTrusted = true; // none was refused since one was taken
+  #renewer;
+  #renewals = 0; // that failed in a row
   #listeners = [];
 
   constructor(url, options = {}) {
@@ -561,6 +616,7 @@ export class Client extends EventTarget {
   reconnect() {
     if (this.#isEnded) return;
     this.#isPaused = false;
+    this.#isTrusted = true;
     this.#failures = 0;
     for (const group of this.#groups.values()) group.retry();
     this.#open();
@@ -614,8 +670,63 @@ export class Client extends EventTarget {
     if (!this.#fits(this.transport)) this.#ladder.down();
     this.#enter("again");
     this.#after(this.#options.connectTimeout, () => this.#lost(1006, "No answer came in time."));
-    this.#transport = this.#make(this.transport, () => this.#opened());
+    if (!this.#options.auth) return this.#begin(null);
+    this.#credential = null;
+    this.#whenKnown((credential) => this.#begin(credential), ({ closeCode, why }) => this.#lost(closeCode, why));
+  }
+
+  #begin(credential) {
+    // A browser's EventSource sends no header, and an address is no place for a token.
+    const isTooOpen = credential !== null && !isTicket(credential);
+    if (this.transport === "sse" && isTooOpen && this.#options.transports.length > 1) this.#ladder.down();
+    this.#transport = this.#make(this.transport, () => this.#opened(), credential);
     this.#askAll();
+  }
+
+  // Who is there
+
+  /** A token, or a ticket that nobody has shown yet; from the page's function where there is none. */
+  async #getCredential() {
+    const { auth } = this.#options;
+    if (!auth) return null;
+    if (this.#credential === null) this.#credential = await fresh(auth);
+    const credential = this.#credential;
+    if (isTicket(credential)) this.#credential = null;
+    return credential;
+  }
+
+  /** Go on with a credential, unless something else has happened by then. */
+  #whenKnown(go, fail) {
+    const attempt = (this.#attempt ??= {});
+    const isWanted = () => attempt === this.#attempt;
+    this.#getCredential().then((got) => isWanted() && go(got), (error) => isWanted() && fail(error));
+  }
+
+  #renewIn(seconds) {
+    const { setTimeout, clearTimeout } = this.#options;
+    clearTimeout(this.#renewer);
+    this.#renewer = setTimeout(() => this.#renew(), seconds * 1000);
+  }
+
+  #renew() {
+    this.#credential = null;
+    const again = (error) => {
+      if (error.closeCode === UNAUTHORIZED) return this.#end(UNAUTHORIZED, error.why);
+      this.#renewAgain();
+    };
+    this.#whenKnown((token) => this.#transport.send({ type: "auth", token, ref: AUTH }), again);
+  }
+
+  /** The login goes on until it expires. */
+  #renewAgain() {
+    const { backoff: growth, random } = this.#options;
+    this.#renewIn(Math.max(MIN_RENEWAL, backoff(this.#renewals, growth, random)));
+    this.#renewals += 1;
+  }
+
+  #authenticated({ expires_in: expiresIn = null }) {
+    this.#renewals = 0;
+    if (expiresIn !== null && this.#options.auth) this.#renewIn(renewalOf(expiresIn, this.#options.random));
   }
 
   /** More streams than a browser opens to one server would wait for each other for ever. */
@@ -633,7 +744,7 @@ export class Client extends EventTarget {
     this.#emit("error", { code: "no_answer", message: CROWDED, group });
   }
 
-  #make(name, opened) {
+  #make(name, opened, credential = null) {
     // One that has been replaced, or has ended, is not heard any more.
     const isHeard = () => [this.#transport, this.#probe].includes(transport);
     const transport = new TRANSPORTS[name](this.#url, this.#options, {
@@ -641,16 +752,19 @@ export class Client extends EventTarget {
       frame: (frame) => isHeard() && this.#heard(frame),
       unreadable: (group) => isHeard() && this.#unreadable(group),
       crowded: (group) => isHeard() && this.#crowded(group),
+      credential: () => this.#getCredential(),
       lost: (code, why) => {
         if (transport === this.#transport) this.#lost(code, why);
         else if (transport === this.#probe) this.#stopProbe();
       },
-    });
+    }, credential);
+    if (name !== "websocket" && credential !== null) this.#credential = credential; // to be shown
     return transport;
   }
 
   #opened() {
     this.#ladder.opened();
+    this.#isTrusted = true;
     this.#openedAt = this.#options.now();
     this.#silence = null;
     this.#options.clearTimeout(this.#timer);
@@ -665,9 +779,12 @@ export class Client extends EventTarget {
       case "welcome":
         if (this.transport !== "websocket") return;
         this.#silence = frame.ping_interval + frame.pong_timeout || null;
-        return this.#silence && this.#watch();
+        if (this.#silence) this.#watch();
+        return this.#authenticated(frame); // where it says how long a login lasts
       case "ping":
         return this.#transport.send({ type: "pong" });
+      case "authenticated":
+        return this.#authenticated(frame);
       case "going_away":
         this.#comeBackIn = frame.retry_after;
         return;
@@ -691,6 +808,7 @@ export class Client extends EventTarget {
   }
 
   #complained(frame, group) {
+    if (frame.ref === AUTH) this.#renewAgain();
     if (group?.refused(frame)) return this.#lost(1011, frame.message);
     if (!group) {
       const { code, message, group: name = null } = frame;
@@ -720,19 +838,28 @@ export class Client extends EventTarget {
     const unreached = `The server cannot be reached over ${LABELS[this.transport]}.`;
     const reason = why || (wasOpen ? REASONS.get(code) ?? "The connection ended." : unreached);
     this.#failures += 1;
-    if (!wasOpen) this.#ladder.failed();
+    // Where there was no token yet, or it was refused, no transport is to blame.
+    if (!wasOpen && this.#transport !== null && code !== UNAUTHORIZED) this.#ladder.failed();
     this.#release();
-    if (REFUSALS.has(code)) {
-      this.#enter("ended", { reason });
-      return this.#emit("error", { code: REFUSALS.get(code), message: reason, group: null });
-    }
+    // Another token may be good: one is asked for, and after it none until one was taken.
+    const isAskedAgain = code === UNAUTHORIZED && this.#options.auth && this.#isTrusted && why !== NOBODY;
+    if (code === UNAUTHORIZED) this.#isTrusted = false;
+    if (REFUSALS.has(code) && !isAskedAgain) return this.#end(code, reason);
     this.#after(retryIn, () => this.#open());
     this.#enter("lost", { retryIn, reason });
+  }
+
+  #end(code, reason) {
+    this.#release();
+    this.#enter("ended", { reason });
+    this.#emit("error", { code: REFUSALS.get(code), message: reason, group: null });
   }
 
   /** Let go of the transport and the timers; nothing of them is heard any more. */
   #release() {
     const { clearTimeout } = this.#options;
+    clearTimeout(this.#renewer);
+    this.#attempt = null;
     clearTimeout(this.#timer);
     clearTimeout(this.#climber);
     this.#stopProbe();
@@ -762,7 +889,12 @@ export class Client extends EventTarget {
     if (first !== "websocket") return this.#openFirst();
     // A WebSocket is tried beside what works, which it replaces once it stands.
     this.#stopProbe();
-    this.#probe = this.#make(first, () => this.#replace());
+    const begin = (credential) => {
+      this.#probe = this.#make(first, () => this.#replace(), credential);
+    };
+    if (!this.#options.auth) return begin(null);
+    if (this.#credential !== null && !isTicket(this.#credential)) this.#credential = null;
+    this.#whenKnown(begin, () => {});
   }
 
   #openFirst() {
@@ -861,6 +993,18 @@ class Subscription {
   unsubscribe() {
     this.#leave();
   }
+}
+
+/** What the page's function gives; an error with a close code where there is nothing. */
+async function fresh(auth) {
+  let credential;
+  try {
+    credential = await auth();
+  } catch (error) {
+    throw { closeCode: 1006, why: `There is no token: ${error?.message ?? error}` };
+  }
+  if (credential === null || credential === undefined) throw { closeCode: UNAUTHORIZED, why: NOBODY };
+  return String(credential);
 }
 
 /** The address over HTTP, whichever of the two it was given as. */

@@ -22,6 +22,10 @@ client.addEventListener("state", ({ detail }) => {
 });
 const position: string | null = subscription.position;
 console.log(position);
+connect("/notifications/", { auth: async () => "token" });
+connect("/notifications/", { auth: () => null });
+// @ts-expect-error a token is a text
+connect("/notifications/", { auth: async () => 7 });
 // @ts-expect-error there is no such transport
 connect("/notifications/", { transports: ["pigeon"] });
 // @ts-expect-error there is no such event
