@@ -1,7 +1,7 @@
 """How the server's garbage collector is kept from looking at what never becomes garbage.
 
 Python's collector looks for cycles among objects of three ages, and at the oldest ones when
-their number has grown by a quarter. Each open connection is some 80 objects that live as long
+their number has grown by a quarter. Each open connection is some 50 objects that live as long
 as it does. So where thousands of clients connect, the collector walks again and again over all
 modules and all connections, and nothing else runs meanwhile: docs/performance.md has figures.
 """
