@@ -43,7 +43,7 @@ from anyio.lowlevel import RunVar, current_token
 from ..layers.pace import pace_of_loop
 from ..loop_calls import LOOK_AFTER
 from ..settings import Settings
-from ..sync import disconnect_limiter, handler_limiter
+from ..sync import LoopRef, disconnect_limiter, handler_limiter
 
 try:
     # Here anyio's functions for worker threads (`anyio.from_thread`) find the loop that a thread
@@ -102,11 +102,15 @@ class Lane:
 
     Attributes:
         loop: the event loop.
+        loop_ref: the same, for its connections; to make one takes a dozen calls.
+        of_disconnects: the `disconnect_lane`, where this is the `handler_lane`, once it is known.
         pace: whose ``begun`` is to be counted up when a handler begins.
     """
 
     def __init__(self, limiter: anyio.CapacityLimiter) -> None:
         self.loop = asyncio.get_running_loop()
+        self.loop_ref = LoopRef()
+        self.of_disconnects: Lane | None = None
         self.pace = pace_of_loop()
         self._token = current_token()
         self._limiter = limiter

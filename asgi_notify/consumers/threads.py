@@ -47,7 +47,8 @@ class SyncConsumer(Consumer[None]):
     _ahead: StateAhead | None = None  # the state that the connection will be in after its sends
 
     def wrap_receive(self, receive: Receive) -> Receive:
-        self._loop_ref = LoopRef()
+        lane = self._lane = handler_lane()
+        self._loop_ref = LoopRef() if lane is None else lane.loop_ref
         return super().wrap_receive(receive)
 
     def dispatch(self, message: Message) -> Coroutine[Any, Any, None]:
@@ -102,7 +103,7 @@ class SyncConsumer(Consumer[None]):
             self._log_cut_off(message)
 
     def _handle_last(self, event: Message, /) -> Awaitable[None] | None:
-        self._last_lane = disconnect_lane()
+        self._last_lane = self._lane_of_disconnects()
         if self._last_lane is None:
             return self._shielded(partial(self._handle_last_plainly, event))
         if type(self).dispatch is SyncConsumer.dispatch:
@@ -124,6 +125,14 @@ class SyncConsumer(Consumer[None]):
                     await self._in_time(self.dispatch, event)
 
         await _in_own_task(handle)
+
+    def _lane_of_disconnects(self) -> Lane | None:
+        lane = self._lane
+        if lane is None or lane.is_closed:
+            return disconnect_lane()
+        if lane.of_disconnects is None or lane.of_disconnects.is_closed:
+            lane.of_disconnects = disconnect_lane()
+        return lane.of_disconnects
 
     def _run_handler(self, handler: Callable[[Message], Any], message: Message) -> None:
         self._handler_thread = get_ident()
