@@ -5,7 +5,8 @@ import gc
 import inspect
 import signal
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from functools import wraps
+from functools import cache, wraps
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -94,7 +95,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     long = max(LONG, config.getoption("timeout") or 0)
     for item in items:
         is_long = item.get_closest_marker("slow") or item.get_closest_marker("browser")
-        if is_long and item.get_closest_marker("timeout") is None:
+        is_explored = isinstance(item, pytest.Function) and _explores(item.module)
+        if (is_long or is_explored) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(long))
         if is_long and has_coverage:
             # To follow each line doubles the work, and the quick tests reach the lines as well.
@@ -103,6 +105,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         if inspect.iscoroutinefunction(item.obj):
             item.obj = _limited(item.obj, _limit(config, item))
+
+
+@cache
+def _explores(module: ModuleType) -> bool:
+    """Whether hypothesis makes up examples there: hundreds take a minute on a busy machine."""
+    owners = (str(getattr(value, "__module__", "")) for value in vars(module).values())
+    return any(owner.startswith("hypothesis.") for owner in owners)
 
 
 def _has_clock(item: pytest.Function) -> bool:
