@@ -64,6 +64,7 @@ class Expiring:
         self._waiting: anyio.CancelScope | None = None  # for the client
         self._is_websocket = scope["type"] == "websocket"
         self._is_ending = self._is_websocket  # so an event stream is, once it has begun
+        self._is_armed = False  # the deadlines were set
         self._has_accepted = False
         self._has_answered = False  # the application has said its last word
         self._is_over = False  # the time of the application, and the client was told so
@@ -83,12 +84,15 @@ class Expiring:
             return await self._receive()
         if self._session.must_authenticate and self._session.identity is None:
             await self._refuse()
-        while not self._is_over:
+        if not self._is_armed:
             self._set_deadlines()
+        while not self._is_over:
             with anyio.CancelScope(deadline=self._deadline()) as self._waiting:
                 return await self._receive()
-            if self._has_expired():  # else the clock was set back meanwhile, or it was renewed
+            if self._has_expired():
                 await self._end()
+            else:  # the clock was set back meanwhile, or it was renewed
+                self._set_deadlines()
         if self._is_websocket:
             return {"type": "websocket.disconnect", "code": Unauthorized.close_code, "reason": ""}
         return {"type": "http.disconnect"}
@@ -108,14 +112,15 @@ class Expiring:
 
     def _note(self, event: Event) -> None:
         kind = event["type"]
+        # Only these change a deadline; to set one takes longer than what is done for a message.
         if kind == "websocket.accept":
             self._has_accepted = True
-            return
-        if kind == "http.response.start":
+        elif kind == "http.response.start":
             self._is_ending = _is_stream(event)
-        elif kind in _LAST_WORDS:
-            self._has_answered = kind != "http.response.body" or not event.get("more_body", False)
-        self._set_deadlines()
+            self._set_deadlines()
+        elif kind in _LAST_WORDS and not event.get("more_body", False):
+            self._has_answered = True
+            self._set_deadlines()
 
     def _deadline(self) -> float:
         """When it expires, on the event loop's clock."""
@@ -127,6 +132,7 @@ class Expiring:
     def _set_deadlines(self) -> None:
         if self._session.is_watched or self._is_over:
             return
+        self._is_armed = True
         deadline = self._deadline()
         self._whole.deadline = deadline + GRACE
         if self._waiting is not None:

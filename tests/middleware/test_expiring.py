@@ -17,6 +17,7 @@ from asgi_notify import (
 from asgi_notify.asgi import DIRECT
 from asgi_notify.auth import SignedTokens, session_of
 from asgi_notify.middleware import expiring
+from asgi_notify.middleware.expiring import Expiring
 from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
 from asgi_notify.types import Event, Receive, Scope, Send
 
@@ -171,6 +172,31 @@ async def test_what_follows_the_applications_own_end_is_left_alone() -> None:
         assert (await socket.receive_output())["code"] == 1000
         await socket.wait(5)
     assert heard == [1000, "done"]
+
+
+async def test_a_message_sets_no_deadline_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    # To set one takes as long as what is done for many messages, and leaves a timer behind.
+    times = []
+    set_deadlines = Expiring._set_deadlines
+
+    def count(self: Expiring) -> None:
+        times.append(time.time())
+        set_deadlines(self)
+
+    monkeypatch.setattr(Expiring, "_set_deadlines", count)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await accept(receive, send)
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": event["text"]})
+
+    headers = [(b"authorization", b"Bearer " + tokens.sign("ann").encode())]
+    async with WebsocketCommunicator(Authentication(app, tokens), "/", headers) as socket:
+        await socket.connect()
+        for _ in range(20):
+            await socket.send_to("hello")
+            assert await socket.receive_from() == "hello"
+        assert len(times) == 1
 
 
 async def test_one_that_watches_itself_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
