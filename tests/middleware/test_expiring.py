@@ -60,7 +60,8 @@ class Told:
             event = await receive()
             self.heard.append(event)
             if event["type"] == "websocket.disconnect":
-                self.heard.append(await receive())  # it may ask again
+                if event["code"] == 4401:  # then no server stands behind it
+                    self.heard.append(await receive())
                 await send({"type": "websocket.send", "text": "too late"})
                 return
             if event.get("text") == "renew":
