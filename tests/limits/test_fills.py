@@ -21,9 +21,11 @@ from asgi_notify.app import make_application
 from asgi_notify.layers.registry import layer_from_url
 from tests.cli.serving import Serve
 from tests.consumers.harness import Wire, assert_nothing_left, left, text
+from tests.hostile.probes import GOODBYE, TEXT, frame
 from tests.limits.harness import request, until
 from tests.limits.harness import socket as client
 from tests.servers import HOST
+from tests.sockets import Socket
 
 pytestmark = pytest.mark.anyio
 
@@ -213,3 +215,20 @@ def test_silent_connections_take_no_more_than_is_stated() -> None:
 def descriptors(server: Serve) -> int:
     assert server._process is not None
     return len(list(Path(f"/proc/{server._process.pid}/fd").iterdir()))
+
+
+def test_a_flood_of_messages_is_ended_by_a_real_server() -> None:
+    with Serve("serve") as server:
+        offer = "Sec-WebSocket-Protocol: asgi-notify.v1"
+        with Socket(server.port, "/notifications/", offer) as flooding:
+            ping = frame(TEXT, b'{"type":"ping"}')
+            with suppress(OSError):
+                for _ in range(100):
+                    flooding.send(ping * 100)
+                flooding.send(GOODBYE)
+            frames = flooding.rest()
+        texts = [payload for first, payload in frames if first == 0x81]
+        assert sum(b'"pong"' in each for each in texts) <= 1100  # the burst, and as much again
+        (goodbye,) = [payload for first, payload in frames if first == 0x88]
+        assert int.from_bytes(goodbye[:2]) == 4429
+        assert ask(server) == 200
