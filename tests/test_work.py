@@ -379,8 +379,8 @@ class Room(AsyncWebsocketConsumer):
     ("app", "where", "kind", "most"),
     [
         # 36, of which five are this test's own and the wire's, and six asyncio's for a callback.
-        (NotificationConsumer, "notifications/{}/", "send.notification", 37),
-        (Room, "rooms/{}/", "note", 53),  # 51
+        (NotificationConsumer, "notifications/{}/", "send.notification", 39),
+        (Room, "rooms/{}/", "note", 56),  # 52 to 54
     ],
     ids=["notification", "handler"],
 )
