@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from anyio.lowlevel import checkpoint
 
-from asgi_notify import AsyncWebsocketConsumer, InMemoryChannelLayer, Limited, Limits
+from asgi_notify import AsyncWebsocketConsumer, InMemoryChannelLayer, Limited, Limits, Settings
+from asgi_notify.app import make_application
 from asgi_notify.types import ASGIApp
-from tests.consumers.harness import Wire, left, text
+from tests.consumers.harness import CONNECT, DirectWire, Wire, left, text
 from tests.limits.harness import socket
 
 LIMITS = Limits(connects_per_second=100_000, frames_per_second=100_000)
@@ -128,3 +129,20 @@ def test_a_refusal_costs_less_than_what_it_refuses(
     calls = asyncio.run(main())
     print(f"a connection takes {bare} calls, a refusal {calls}")
     assert calls <= bare / 10  # 59, of 1152
+
+
+def test_what_is_only_passed_on_still_goes_at_once() -> None:
+    async def main() -> None:
+        layer = InMemoryChannelLayer()
+        wire = DirectWire(CONNECT, path="/notifications/1/")
+        wire.scope.update({"client": ("203.0.113.7", 1), "query_string": b""})
+        running = asyncio.ensure_future(wire.run(make_application(Settings(), layer=layer)))
+        while not wire.sent:
+            await checkpoint()
+        while not wire.taken:  # until the consumer sleeps
+            await layer.group_send("user_1", {"type": "send.notification", "data": "now"})
+            await checkpoint()
+        wire.tell(left())
+        await running
+
+    asyncio.run(asyncio.wait_for(main(), 10))
