@@ -1,7 +1,8 @@
 """How many functions of the package stand between a message and the socket, and between a
 client's frame and its answer: each is one more place to read, and one more call to pay for.
 
-Counted for the default application with its memory layer, once imports and caches are warm.
+Counted with the memory layer, once imports and caches are warm: of the consumer alone, and of
+the default application, whose limits stand on the way of what a client sends.
 """
 
 import asyncio
@@ -15,12 +16,13 @@ import anyio
 import pytest
 
 import asgi_notify
-from asgi_notify import layer_from_url
+from asgi_notify import NotificationConsumer, URLRouter, layer_from_url
+from asgi_notify import path as route
 from asgi_notify.app import make_application
 from asgi_notify.layers.base import BaseChannelLayer
 from asgi_notify.protocol import PROTOCOL
 from asgi_notify.settings import Settings
-from asgi_notify.types import Event
+from asgi_notify.types import ASGIApp, Event
 from tests.consumers.harness import CONNECT, Wire, left, text
 
 PACKAGE = str(Path(asgi_notify.__file__).parent)
@@ -54,11 +56,25 @@ class Way:
         assert len(self.files) <= files, names
 
 
-class Client:
-    """A client of the protocol, connected to the default application."""
+Make = Callable[[BaseChannelLayer], ASGIApp]
 
-    def __init__(self, layer: BaseChannelLayer, path: str) -> None:
-        self.app = make_application(Settings(), layer=layer)
+
+def consumer(layer: BaseChannelLayer) -> ASGIApp:
+    """The consumer alone, behind its router."""
+    app = NotificationConsumer.as_asgi(channel_layer=layer)
+    return URLRouter([route("notifications/<int:room_name>/", app), route("notifications/", app)])
+
+
+def application(layer: BaseChannelLayer) -> ASGIApp:
+    """The default application, with its limits and checks."""
+    return make_application(Settings(), layer=layer)
+
+
+class Client:
+    """A client of the protocol, connected to an application."""
+
+    def __init__(self, layer: BaseChannelLayer, path: str, make: Make) -> None:
+        self.app = make(layer)
         self.wire = Wire(CONNECT, path=path)
         self.wire.scope.update(subprotocols=[PROTOCOL], query_string=b"", headers=[])
         self.wire.on_send = self._note
@@ -92,10 +108,10 @@ class Client:
         return way
 
 
-def run(path: str, test: Callable[[BaseChannelLayer, Client], Any]) -> None:
+def run(path: str, test: Callable[[BaseChannelLayer, Client], Any], make: Make) -> None:
     async def main() -> None:
         layer = layer_from_url(Settings().layer)
-        client = Client(layer, path)
+        client = Client(layer, path, make)
         with anyio.fail_after(20):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.wire.run, client.app)
@@ -111,24 +127,33 @@ def by_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASGI_NOTIFY_STEPPING", raising=False)
 
 
-def test_a_notification_passes_few_functions_on_its_way_to_the_socket() -> None:
+@pytest.mark.parametrize("make", [consumer, application])
+def test_a_notification_passes_few_functions_on_its_way_to_the_socket(make: Make) -> None:
     async def test(layer: BaseChannelLayer, client: Client) -> None:
         message = {"type": "send.notification", "data": {"n": 1}}
         way = await client.way(lambda: layer.group_send("user_42", message), "notification")
         way.require_at_most(35, 18)  # 6 fewer where the group has no history
 
-    run("/notifications/42/", test)
+    run("/notifications/42/", test, make)
 
 
-def test_a_frame_of_the_client_passes_few_functions_on_its_way_to_the_answer() -> None:
+@pytest.mark.parametrize(("make", "functions", "files"), [(consumer, 26, 8), (application, 32, 11)])
+def test_a_frame_of_the_client_passes_few_functions_on_its_way_to_the_answer(
+    make: Make, functions: int, files: int
+) -> None:
     async def test(layer: BaseChannelLayer, client: Client) -> None:
         way = await client.way(lambda: client.ask(type="ping"), "pong")
-        way.require_at_most(25, 8)
+        way.require_at_most(functions, files)
 
-    run("/notifications/42/", test)
+    run("/notifications/42/", test, make)
 
 
-def test_a_subscription_that_resumes_passes_few_functions_on_its_way_to_the_answer() -> None:
+@pytest.mark.parametrize(
+    ("make", "functions", "files"), [(consumer, 72, 25), (application, 79, 27)]
+)
+def test_a_subscription_that_resumes_passes_few_functions_on_its_way_to_the_answer(
+    make: Make, functions: int, files: int
+) -> None:
     async def resume(client: Client, since: str) -> Way:
         await client.answer(lambda: client.ask(type="unsubscribe", group="user_42"))
         await anyio.wait_all_tasks_blocked()
@@ -145,6 +170,6 @@ def test_a_subscription_that_resumes_passes_few_functions_on_its_way_to_the_answ
         since = (await client.answer(lambda: client.ask(**ask)))["position"]
         await resume(client, since)
         way = await resume(client, since)
-        way.require_at_most(65, 21)  # 29 in 13 of which are given the position
+        way.require_at_most(functions, files)  # 29 in 13 of which are given the position
 
-    run("/notifications/", test)
+    run("/notifications/", test, make)
