@@ -39,8 +39,9 @@ class Authentication:
 
     The first place that shows something decides: if that is worth nothing, the answer is 401,
     whatever the other places show. If one of those shows another user, the answer is 401, too.
-    What is worth nothing there is passed over, since a browser adds its cookies by itself. Where
-    nothing is shown, a user whom a framework further out has put into the scope is taken. A
+    What is worth nothing there is passed over, since a browser adds its cookies by itself. So is
+    a cookie that stands alone, where who shows nothing is let through. Where nothing is shown, a
+    user whom a framework further out has put into the scope is taken. A
     browser adds what those are known by to requests of any page: so a cookie, or a
     framework's user, counts only for pages of the server's own origin or an allowed one.
 
@@ -117,10 +118,16 @@ class Authentication:
         if not self._reads:
             shown = [each for each in shown if each.source == "ticket"]
         user = identity_of(scope)
-        identity = await self._identity(shown) if shown else user
-        if identity is not None and user is not None and user.id != identity.id:
+        must_authenticate = self._first_frame and _offers_protocol(scope)
+        is_optional = must_authenticate or not self._required
+        if is_optional and [each.source for each in shown] == ["cookie"]:
+            found = await self._unless_old(shown[0], scope)
+        else:
+            found = await self._identity(shown) if shown else None
+        if found is not None and user is not None and user.id != found.id:
             raise Unauthorized("the credential is not of the user who is logged in")
-        is_by_itself = bool(not shown or shown[0].source == "cookie")
+        identity = user if found is None else found
+        is_by_itself = found is None or shown[0].source == "cookie"
         if identity is not None and is_by_itself and not self._origins.allows(scope):
             raise Forbidden(
                 "a cookie counts only for pages of this origin; name others in allowed_origins"
@@ -130,8 +137,7 @@ class Authentication:
             return outer  # of the same user, who is whom it has put into the scope
         if identity is not None:
             return AuthSession(self._verify_any, identity, clock=self._clock)
-        must_authenticate = self._first_frame and _offers_protocol(scope)
-        if self._required and not must_authenticate:
+        if not is_optional:
             raise Unauthorized(f"no credential was shown; {_HOW}" if self._reads else "log in")
         must_authenticate = must_authenticate and self._required
         if outer is not None and must_authenticate <= outer.must_authenticate:
@@ -153,6 +159,20 @@ class Authentication:
                     f"the credentials ({first.source}, {other.source}) are of different users"
                 )
         return identity
+
+    async def _unless_old(self, cookie: Shown, scope: Scope) -> Identity | None:
+        """Who shows a cookie, or None if it is worth nothing, as if it had not been shown.
+
+        A browser adds it to every request, so that one whose login has expired could not even
+        load the page on which to log in again, if it were refused.
+        """
+        try:
+            return await self._ask(cookie)
+        except Unauthorized as error:
+            place = legible(scope.get("path"))
+            reason = legible(error, MOST_OF_SENTENCE)
+            logger.debug("passed over a cookie at '%s': %s", place, reason, extra={"path": place})
+            return None
 
     async def _verify_any(self, credential: str) -> Identity:
         """Who shows a token, or a ticket, wherever it is shown."""

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from asgi_notify import Authentication, ConfigurationError, NotifyError, Unauthorized
+from asgi_notify import (
+    Authentication,
+    ConfigurationError,
+    NotifyError,
+    Unauthorized,
+    VerifierUnavailable,
+)
 from asgi_notify.auth import Identity, SignedTokens, session_of
 from asgi_notify.auth.credentials import MAX_CREDENTIAL
 from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
@@ -201,10 +207,6 @@ def bad_headers() -> dict[str, list[tuple[str, str | bytes]]]:
         "two headers": [bearer(ANN), bearer(ANN)],
         "two headers of two users": [bearer(ANN), bearer(BOB)],
         "a second scheme": [bearer(ANN), ("authorization", "Basic YTpi")],
-        "a wrong cookie": [cookie("x")],
-        "an empty cookie": [cookie("")],
-        "a very long cookie": [cookie("x" * (MAX_CREDENTIAL + 1))],
-        "a cookie beyond ASCII": [("cookie", b"login=\xc3\xa4")],
         "two cookies": [("cookie", f"login={ANN}; login={BOB}")],
         "two cookies, one wrong": [("cookie", f"login={ANN}; login=x")],
         "a header, and another's cookie": [bearer(ANN), cookie(BOB)],
@@ -217,6 +219,14 @@ def bad_headers() -> dict[str, list[tuple[str, str | bytes]]]:
 
 
 BAD = bad_headers()
+OLD_COOKIES: dict[str, tuple[str, str | bytes]] = {
+    "wrong": cookie("x"),
+    "expired": cookie(SignedTokens(KEY, clock=lambda: time.time() - 7200).sign("ann")),
+    "of another key": cookie(SignedTokens("o" * 32).sign("ann")),
+    "empty": cookie(""),
+    "very long": cookie("x" * (MAX_CREDENTIAL + 1)),
+    "beyond ASCII": ("cookie", b"login=\xc3\xa4"),
+}
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -254,6 +264,33 @@ async def test_the_same_user_may_show_several(client: Client, app: App) -> None:
 async def test_an_old_cookie_does_not_stand_in_the_way(client: Client, app: App, old: str) -> None:
     guarded = Authentication(app, tokens, cookie="login")
     assert await client(guarded, bearer(ANN), cookie(old)) == 200
+
+
+@pytest.mark.parametrize("way", OLD_COOKIES)
+async def test_with_an_old_cookie_a_browser_is_as_without_one(
+    client: Client, app: App, way: str
+) -> None:
+    """A browser adds it to the request for the form to log in, too, and to that of the login."""
+    old = OLD_COOKIES[way]
+    assert await client(Authentication(app, tokens, cookie="login"), old) == 401
+    assert app.scopes == []
+    optional = Authentication(app, tokens, cookie="login", required=False)
+    assert await client(optional, old) == 200
+    assert await client(optional, old, ("origin", "https://evil.example")) == 200
+    assert app.users == [None, None]
+    assert await client(optional, old, scope={"user": Person("bob")}) == 200
+    assert app.users[2:] == ["bob"]
+
+
+async def test_a_cookie_that_cannot_be_verified_lets_nobody_through(
+    client: Client, app: App
+) -> None:
+    def fail(credential: str) -> Identity:
+        raise VerifierUnavailable("no keys")
+
+    optional = Authentication(app, fail, cookie="login", required=False)
+    assert await client(optional, cookie(ANN)) == 503
+    assert app.scopes == []
 
 
 async def test_a_proxys_own_login_is_passed_over(client: Client, app: App) -> None:
@@ -405,6 +442,10 @@ async def test_a_socket_may_promise_a_first_frame_to_an_application_that_waits_f
     promising = Authentication(waiting, tokens, first_frame=True)
     assert await client(promising, subprotocols=[PROTOCOL]) == 200
     assert sessions == [(True, None)]
+    with_cookies = Authentication(waiting, tokens, cookie="login", first_frame=True)
+    assert await client(with_cookies, cookie("old"), subprotocols=[PROTOCOL]) == 200
+    assert sessions.pop() == (True, None)
+    assert await client(with_cookies, cookie("old")) == 401
     assert await client(promising) == 401  # no protocol with such a frame
     assert await client(promising, bearer("x"), subprotocols=[PROTOCOL]) == 401
     assert await client(Authentication(waiting, tokens), subprotocols=[PROTOCOL]) == 401
