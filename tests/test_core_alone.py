@@ -43,7 +43,6 @@ for module in pkgutil.walk_packages(asgi_notify.__path__, "asgi_notify."):
         "asgi_notify.streaming",
         "asgi_notify.uvicorn",
         "asgi_notify.layers.deliveries",
-        "asgi_notify.layers.following",
         "asgi_notify.layers.joining",
         "asgi_notify.layers.link",
         "asgi_notify.layers.packing",

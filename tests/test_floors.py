@@ -26,7 +26,7 @@ LONGER: Mapping[str, int] = {
     "consumers.connection": 595,
     "layers.base": 490,  # one contract, most of it sentences
     "layers.history": 330,  # of all groups, and the ring that one of them is
-    "consumers.notification": 400,  # what one client of the protocol may ask for
+    "consumers.notification": 385,  # what one client of the protocol may ask for
     "consumers.job": 340,  # the two sides of a handler, in the loop and in its thread
     "consumers.lane": 390,  # a quarter of it says which thread may change what
     "consumers.stepping": 390,
@@ -180,6 +180,7 @@ FLOORS: Mapping[str, float] = {
     "consumers.expiries": 4,
     "consumers.login": 4.06,
     "consumers.observing": 4.06,
+    "consumers.peer": 4.06,
     "consumers.base": 4.1,
     "consumers.threads": 4.15,
     "consumers.http": 4.2,

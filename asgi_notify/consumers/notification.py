@@ -6,7 +6,6 @@ Also how a client of the protocol subscribes, and how one that has fallen silent
 import json
 import logging
 from collections.abc import Awaitable
-from math import inf
 from typing import Any, ClassVar
 
 import anyio
@@ -14,7 +13,6 @@ import anyio
 from .. import asgi
 from ..exceptions import (
     ClientError,
-    ClientTimeout,
     Forbidden,
     LayerClosed,
     StopConsumer,
@@ -29,6 +27,7 @@ from .client_publishing import publish
 from .direct import Direct, direct_of
 from .handlers import awaitable
 from .passing import is_ours
+from .peer import Peer
 from .rooms import room_group, since_of
 from .subscriptions import Notifications, as_text, last_frame, last_text
 from .websocket import AsyncWebsocketConsumer
@@ -36,8 +35,6 @@ from .websocket import AsyncWebsocketConsumer
 __all__ = ["NotificationConsumer", "Notifications", "as_text", "room_group"]
 
 logger = logging.getLogger("asgi_notify.notifications")
-
-_PING = "ping.due"  # this consumer's own event, so that one thing at a time is sent
 
 
 class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
@@ -75,9 +72,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
     _awaits_login = True
 
     _subscriptions: set[str]  # the groups of a client of the protocol
-    # On the event loop's clock, in seconds:
-    _silent_since = inf  # when the wait for its next frame began
-    _pinged_at = -inf
+    _peer: Peer
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -114,7 +109,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             self.start_soon(self._require_login)
         else:
             await self._tell_subscribed()
-        self.start_soon(self._watch_over_peer)
+        self.start_soon(self._peer.watch)
 
     async def _tell_subscribed(self) -> None:
         """Tell the client that it is subscribed to the group of its path, if that has one."""
@@ -209,6 +204,26 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             await self._join_own_groups()
             await self._enter()
             await self._tell_subscribed()
+        else:
+            for group in tuple(self._subscriptions):
+                await self._ask_again(group)
+
+    async def _ask_again(self, group: str) -> None:
+        """End a subscription that the renewed login has no right to any more.
+
+        Raises:
+            Exception: it was that of the path, so that the connection has nothing left to bring.
+        """
+        try:
+            await self._require_allowed(group)
+        except (StopConsumer, LayerClosed):
+            raise
+        except Exception as error:
+            if group == self.room_group_name:
+                raise
+            failed = self._failed(error, Request("auth", group), f"asking again about {group}")
+            await self._send_frame(frames.error(failed.code, str(failed), None, group))
+            await self._unsubscribe(Request("unsubscribe", group))
 
     async def _subscribe(self, request: Request) -> None:
         group, since, ref = request.group, request.since, request.ref
@@ -329,7 +344,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
 
     async def ping_due(self, event: Event) -> None:
         """Handle that it is time to ask whether the client is still there."""
-        self._pinged_at = anyio.current_time()
+        self._peer.note_pinged()
         await self._send_frame(frames.ping())
 
     def _send_frame(self, frame: str) -> Awaitable[None]:
@@ -349,43 +364,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         receive = super().wrap_receive(receive)
         if not _offers_protocol(self.scope):
             return receive
-
-        async def hear() -> Event:
-            # A frame that waits to be handled is no silence: then nobody waits here.
-            self._silent_since = anyio.current_time()
-            event = await receive()
-            self._silent_since = inf
-            return event
-
-        return hear
-
-    async def _watch_over_peer(self) -> None:
-        """Ping the client again and again, and close its connection when it is dead."""
-        connection, began_at = self._connection, anyio.current_time()
-        mailbox = connection.mailbox
-        while True:
-            await anyio.sleep_until(began_at + self.ping_interval)
-            began_at = anyio.current_time()
-            stuck_at = connection.sends_ended if connection.is_sending else None
-            with anyio.move_on_after(self.pong_timeout):
-                await mailbox.put_event({"type": _PING})
-                await anyio.sleep(self.pong_timeout)
-            pinged_at = self._pinged_at
-            if pinged_at < began_at:
-                # It still waits behind others: for a handler, which is not the client's fault,
-                # or for a send that the client does not let end.
-                if connection.is_sending and connection.sends_ended == stuck_at:
-                    connection.give_up(self.pong_timeout)
-                    return
-                continue
-            # One that had to wait leaves the client as much time as any other.
-            await anyio.sleep_until(pinged_at + self.pong_timeout)
-            # uvloop's clock goes in steps of 1 ms: who answers within one is not silent.
-            if self._silent_since < pinged_at:
-                mailbox.close(
-                    ClientTimeout(f"nothing was heard for {self.pong_timeout:g} s after a ping")
-                )
-                return
+        self._peer = Peer(self._connection, self.ping_interval, self.pong_timeout)
+        return self._peer.hears(receive)
 
 
 def _plain_text(message: Message) -> str | None:

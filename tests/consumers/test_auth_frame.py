@@ -14,7 +14,7 @@ from asgi_notify import (
     URLRouter,
     path,
 )
-from asgi_notify.auth import Identity
+from asgi_notify.auth import Identity, groups_in_claim, own_group
 from asgi_notify.exceptions import LayerUnavailable, Unauthorized
 from asgi_notify.middleware import Authentication
 from asgi_notify.protocol import PROTOCOL, read
@@ -302,6 +302,8 @@ async def test_what_a_login_says_anew_counts_from_then_on(clock: Clock) -> None:
         await client.subscribe("news")
         await client.say(type="auth", token=credential("7", claims={"groups": ["sport"]}))
         await client.expect("authenticated")
+        assert (await client.expect("error"))["group"] == "news"
+        assert (await client.expect("unsubscribed"))["group"] == "news"
         await client.subscribe("sport")
         await client.say(type="subscribe", group="news")
         assert (await client.expect("error"))["code"] == "forbidden"
@@ -364,3 +366,48 @@ async def test_a_client_that_leaves_before_it_says_anything_leaves_nothing(
     async with Client(guarded(Own, clock)) as client:
         await client.welcome()
     await until(lambda: not layer.hub.attached)
+
+
+# Rights that change with the login.
+
+
+class Rights(NotificationConsumer):
+    rule = own_group | groups_in_claim("groups")
+
+
+def with_groups(*groups: str) -> str:
+    return credential("7", claims={"groups": groups})
+
+
+async def test_a_right_that_a_fresh_credential_lacks_ends_its_subscription(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    async with Client(guarded(Rights, clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=with_groups("team_1", "team_2"))
+        await client.expect("authenticated")
+        for group in "user_7", "team_1", "team_2":
+            await client.subscribe(group)
+        await client.say(type="auth", token=with_groups("team_2", "team_3"))
+        await client.expect("authenticated")
+        error = await client.expect("error")
+        assert (error["code"], error["group"], error["ref"]) == ("forbidden", "team_1", None)
+        assert (await client.expect("unsubscribed"))["group"] == "team_1"
+        assert not layer.hub.has_members("team_1")
+        await client.subscribe("team_3")
+        for group in "team_1", "team_2", "team_3", "user_7":
+            await notify(layer, group, group)
+        assert await client.data(3) == ["team_2", "team_3", "user_7"]
+
+
+async def test_a_path_that_a_fresh_credential_has_no_right_to_ends_the_connection(
+    clock: Clock,
+) -> None:
+    async with Client(guarded(Rights, clock), "/notifications/?group=team_1") as client:
+        await client.welcome()
+        await client.say(type="auth", token=with_groups("team_1"))
+        await client.expect("authenticated")
+        await client.expect("subscribed")
+        await client.say(type="auth", token=with_groups())
+        await client.expect("authenticated")
+        assert (await closed_with(client))[0] == 4403
