@@ -9,6 +9,7 @@ from .auth.session import session_of
 from .auth.tickets import Tickets
 from .consumers.http import AsyncHttpConsumer
 from .exceptions import ClientError, ConfigurationError, InvalidName, MethodNotAllowed, Unauthorized
+from .legible import legible
 
 __all__ = ["TicketConsumer"]
 
@@ -68,6 +69,8 @@ def _groups(body: bytes) -> list[str] | None:
         raise ClientError(f"the body is no JSON; {_EXAMPLE}") from error
     if not isinstance(content, dict):
         raise ClientError(f"the body is no JSON object; {_EXAMPLE}")
+    if unknown := content.keys() - {"groups"}:  # a misspelled bound would bind to nothing
+        raise ClientError(f"{legible(min(unknown))!r} is nothing to ask for; {_EXAMPLE}")
     groups = content.get("groups")
     if groups is None:
         return None

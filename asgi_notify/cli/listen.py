@@ -9,10 +9,10 @@ import click
 from click.core import ParameterSource
 
 from ..client import Gap, Notification, ServerUnavailable, Status, connect
-from ..exceptions import ConfigurationError, InvalidName, MissingExtra, NotifyError
+from ..exceptions import ConfigurationError, InvalidName, MissingExtra, NotifyError, Unauthorized
 from ..names import require_group_name
 from .address import notifications_url
-from .options import token_option, url_option
+from .options import TOKEN_HINT, token_option, url_option
 
 __all__ = ["listen"]
 
@@ -60,6 +60,8 @@ def listen(
         raise click.ClickException(
             f"{error}; start one with: asgi-notify serve, or give the address of another"
         ) from error
+    except Unauthorized as error:
+        raise click.ClickException(f"{error}\n{TOKEN_HINT}") from error
     except NotifyError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import click
 
 from .address import DEFAULT_URL
 
-__all__ = ["key_option", "log_level_option", "token_option", "url_option"]
+__all__ = ["TOKEN_HINT", "key_option", "log_level_option", "token_option", "url_option"]
 
 url_option = click.option(
     "--url",
@@ -21,6 +21,9 @@ key_option = click.option(
     show_envvar=True,
     help="The publish key, if the server wants one.",
 )
+
+TOKEN_HINT = "give a user's token with --token, or in ASGI_NOTIFY_TOKEN"
+"""For whoever the server asks who it is."""
 
 token_option = click.option(
     "--token",

@@ -390,6 +390,7 @@ async def test_a_ticket_for_groups_is_asked_for_in_the_body(tickets: Tickets, cl
         b"[]",
         b'{"groups": "news"}',
         b'{"groups": [7]}',
+        b'{"group": ["news"]}',
         b'{"groups": ["no name"]}',
         json.dumps({"groups": ["g"] * (MAX_GROUPS + 1)}).encode(),
     ],

@@ -143,12 +143,18 @@ def test_it_shows_a_token_where_the_server_wants_one(run: Run, environ: dict[str
             assert listener.end() == 0
         environ["ASGI_NOTIFY_TOKEN"] = token
         others = run("listen", server.http, "user_7")
+        assert "--token" not in others.output  # another one would not help
         assert (others.exit_code, "user_7" in others.output) == (1, True)
         environ["ASGI_NOTIFY_TOKEN"] = "wrong"
         refused = run("listen", server.http, "user_42")
         assert refused.exit_code == 1
         assert "401" in refused.output
         assert "wrong" not in refused.output
+        del environ["ASGI_NOTIFY_TOKEN"]
+        nobody = run("listen", server.http, "user_42")
+        for each in refused, nobody:
+            assert each.output.endswith("with --token, or in ASGI_NOTIFY_TOKEN\n")
+            assert nobody.exit_code == 1
 
 
 def wait_until_watched(publisher: CommandPublisher, room: int) -> None:
