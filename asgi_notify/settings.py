@@ -1,14 +1,18 @@
 """What the environment decides, read once and checked."""
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 
 from .exceptions import ConfigurationError
+from .limits.bounds import PREFIX as LIMIT
 from .limits.bounds import Limits
 
 __all__ = ["Settings"]
 
+_PREFIX = "ASGI_NOTIFY_"
 HANDLER_THREADS = 40  # anyio's own default for worker threads
 MAX_BODY_SIZE = 64 * 1024  # bytes; a notification is a few hundred
 
@@ -88,8 +92,10 @@ class Settings:
 
         Raises:
             ConfigurationError: a number is none, or is below 1; a switch is neither 1 nor 0;
-                a variable is named like that of a limit, and is none's.
+                a variable is named like that of a setting or a limit, and is none's; one for
+                keys has none in it.
         """
+        _refuse_misspelled(environ)
         return cls(
             layer=environ.get("ASGI_NOTIFY_LAYER") or cls.layer,
             publish_key=environ.get("ASGI_NOTIFY_PUBLISH_KEY") or None,
@@ -105,14 +111,14 @@ class Settings:
             limits=Limits.from_environ(environ),
             trusted_proxies=_list(environ, "ASGI_NOTIFY_TRUSTED_PROXIES"),
             forwarded_header=environ.get("ASGI_NOTIFY_FORWARDED_HEADER") or cls.forwarded_header,
-            token_keys=_list(environ, "ASGI_NOTIFY_TOKEN_KEYS"),
+            token_keys=_keys(environ, "ASGI_NOTIFY_TOKEN_KEYS"),
             jwt_key=environ.get("ASGI_NOTIFY_JWT_KEY", "").replace("\\n", "\n") or None,
             jwt_jwks=environ.get("ASGI_NOTIFY_JWT_JWKS") or None,
             jwt_audience=_list(environ, "ASGI_NOTIFY_JWT_AUDIENCE"),
             jwt_issuer=_list(environ, "ASGI_NOTIFY_JWT_ISSUER"),
             jwt_algorithms=_list(environ, "ASGI_NOTIFY_JWT_ALGORITHMS"),
             auth_cookie=environ.get("ASGI_NOTIFY_AUTH_COOKIE") or None,
-            ticket_keys=_list(environ, "ASGI_NOTIFY_TICKET_KEYS"),
+            ticket_keys=_keys(environ, "ASGI_NOTIFY_TICKET_KEYS"),
         )
 
     @classmethod
@@ -126,6 +132,43 @@ class Settings:
             ConfigurationError: as of `from_environ`.
         """
         return cls.from_environ(os.environ)
+
+
+_NAMES = frozenset(each.name.upper() for each in fields(Settings)) - {"LIMITS"}
+# Those of the command line, which `listen` and `send` read, and `serve` hands to its workers.
+_ELSEWHERE = {"URL", "TOKEN", "SERVED_APP", "SERVED_CHANNELS"}
+_KNOWN = sorted({*_NAMES, *_ELSEWHERE})
+_FAMILIES = {name.partition("_")[0] for name in _NAMES if "_" in name}
+# What Kubernetes sets in each container for a service called asgi-notify, or asgi-notify-auth.
+_KUBERNETES = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_.+)?)")
+
+
+def _refuse_misspelled(environ: Mapping[str, str]) -> None:
+    """Refuse a variable that was most likely meant to be a setting.
+
+    Where ``ASGI_NOTIFY_TOKEN_KEY`` was passed over, for want of its last letter, everybody
+    could watch everything, and nothing would say so.
+    """
+    for variable in sorted(environ):
+        name = variable.removeprefix(_PREFIX)
+        if name in (variable, *_KNOWN) or variable.startswith(LIMIT) or _KUBERNETES.fullmatch(name):
+            continue
+        close = get_close_matches(name, _KNOWN, n=1, cutoff=0.8)
+        family = name.partition("_")[0]
+        if variable.startswith(LIMIT.removesuffix("_")):
+            raise ConfigurationError(f"{variable} is no setting; those of limits begin {LIMIT}")
+        if not close and family not in _FAMILIES:
+            continue  # somebody's own, such as one that the URL of a layer names
+        likely = close or [known for known in _KNOWN if known.startswith(f"{family}_")]
+        names = " or ".join(_PREFIX + each for each in likely)
+        raise ConfigurationError(f"{variable} is no setting; did you mean {names}?")
+
+
+def _keys(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    keys = _list(environ, name)
+    if environ.get(name) and not keys:
+        raise ConfigurationError(f"{name} is set, and there is no key in it")
+    return keys
 
 
 def _list(environ: Mapping[str, str], name: str) -> tuple[str, ...]:

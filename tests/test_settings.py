@@ -85,6 +85,44 @@ def test_a_switch_is_one_or_nought(name: str) -> None:
         Settings.from_environ({f"ASGI_NOTIFY_{name}": "yes"})
 
 
+MISSPELLED = {
+    "TOKEN_KEY": "did you mean ASGI_NOTIFY_TOKEN_KEYS?",
+    "TOKENS_KEYS": "did you mean ASGI_NOTIFY_TOKEN_KEYS?",
+    "PUBLISHKEY": "did you mean ASGI_NOTIFY_PUBLISH_KEY?",
+    "JWT_SECRET": "did you mean .*ASGI_NOTIFY_JWT_KEY",
+    "AUTH_COKIE": "did you mean ASGI_NOTIFY_AUTH_COOKIE?",
+    "ALLOW_ORIGINS": "did you mean ASGI_NOTIFY_ALLOWED_ORIGINS?",
+    "STEPING": "did you mean ASGI_NOTIFY_STEPPING?",
+    "LIMITS_CONNECTIONS": "those of limits begin ASGI_NOTIFY_LIMIT_",
+}
+
+
+@pytest.mark.parametrize("name", MISSPELLED)
+def test_a_misspelled_variable_is_refused_and_the_right_one_named(name: str) -> None:
+    expected = MISSPELLED[name].replace("?", r"\?")
+    with pytest.raises(ConfigurationError, match=f"^ASGI_NOTIFY_{name} is no setting; {expected}"):
+        Settings.from_environ({f"ASGI_NOTIFY_{name}": "k" * 40})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8000_TCP",
+        "PORT_8000_TCP_ADDR", "AUTH_SERVICE_HOST", "AUTH_PORT_80_TCP_PROTO",
+        "URL", "TOKEN", "ENCRYPTION_KEYS", "DEBUG",
+    ],
+)  # fmt: skip
+def test_variables_of_others_are_left_alone(name: str) -> None:
+    """Kubernetes sets those of a service that is called asgi-notify; a URL may name any."""
+    assert Settings.from_environ({f"ASGI_NOTIFY_{name}": "x"}) == Settings()
+
+
+@pytest.mark.parametrize("name", ["ASGI_NOTIFY_TOKEN_KEYS", "ASGI_NOTIFY_TICKET_KEYS"])
+def test_a_list_without_a_key_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} is set, and there is no key in it$"):
+        Settings.from_environ({name: " , "})
+
+
 def test_settings_of_the_process_are_what_its_environment_says_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
