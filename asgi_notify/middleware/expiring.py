@@ -104,6 +104,9 @@ class Expiring:
             return
         if self._is_over:
             return
+        if self._session.must_authenticate and self._session.identity is None:
+            await self._refuse()  # it has not even received: it waits for no first frame
+            return
         if self._has_expired():
             await self._end()
             return

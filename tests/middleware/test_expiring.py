@@ -18,6 +18,7 @@ from asgi_notify.asgi import DIRECT
 from asgi_notify.auth import SignedTokens, session_of
 from asgi_notify.middleware import expiring
 from asgi_notify.middleware.expiring import Expiring
+from asgi_notify.protocol import PROTOCOL
 from asgi_notify.testing import HttpCommunicator, WebsocketCommunicator
 from asgi_notify.types import Event, Receive, Scope, Send
 
@@ -157,6 +158,17 @@ async def test_who_was_not_accepted_yet_is_refused() -> None:
     socket = WebsocketCommunicator(Authentication(app, tokens), "/", headers, denial_response=True)
     async with socket:
         assert await socket.connect(5) == (False, 401)
+
+
+async def test_who_has_shown_nothing_is_sent_nothing_where_no_first_frame_is_waited_for() -> None:
+    async def hasty(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        await send({"type": "websocket.send", "text": "secret"})
+
+    app = Authentication(hasty, tokens, first_frame=True)
+    socket = WebsocketCommunicator(app, "/", subprotocols=[PROTOCOL], denial_response=True)
+    async with socket:
+        assert await socket.connect() == (False, 401)
 
 
 async def test_what_follows_the_applications_own_end_is_left_alone() -> None:
