@@ -23,6 +23,7 @@ from .identity import Identity
 
 __all__ = [
     "groups_of",
+    "is_login_group",
     "is_revoked",
     "login_group",
     "require_unrevoked",
@@ -30,6 +31,7 @@ __all__ = [
     "revoke_user",
 ]
 
+_PREFIX = "logged_in."
 REVOKED = "this login has been ended; log in again"
 
 
@@ -113,6 +115,11 @@ def login_group(user_id: object) -> str:
     return _name("user", user_id)
 
 
+def is_login_group(group: str) -> bool:
+    """Whether this is the name of such a group, which no client may ask for."""
+    return group.startswith(_PREFIX)
+
+
 def groups_of(identity: Identity) -> list[str]:
     """The groups by which an identity's connections are ended: `login_group`, and its token's.
 
@@ -126,7 +133,7 @@ def groups_of(identity: Identity) -> list[str]:
 
 def _name(kind: str, text: object) -> str:
     # An id may be any text, and is nobody's business on a server that many use: so its hash.
-    return f"logged_in.{kind}.{blake2b(str(text).encode(), digest_size=16).hexdigest()}"
+    return f"{_PREFIX}{kind}.{blake2b(str(text).encode(), digest_size=16).hexdigest()}"
 
 
 def _span(seconds: float | None, until: float | None, clock: Callable[[], float]) -> float:

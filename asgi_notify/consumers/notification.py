@@ -148,6 +148,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             if text is None:
                 raise BadFrame("bad_frame", "binary frames are not read here; send text")
             request = read(text)
+            if self._login is not None:
+                self._login.require()  # where the clock was set, the alarm may ring late
             if request.type == "auth":
                 await self._authenticate(request)
             elif self._login is not None and self._login.is_awaited:
@@ -187,7 +189,6 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
         login = self._login
         if login is None:
             raise BadFrame("bad_request", "no credentials are taken at this path", request.ref)
-        login.require()
         is_first = login.is_awaited
         try:
             identity = await login.session.authenticate(request.token)
@@ -215,7 +216,7 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             Exception: it was that of the path, so that the connection has nothing left to bring.
         """
         try:
-            await self._require_allowed(group)
+            await self._require_still_allowed(group)
         except (StopConsumer, LayerClosed):
             raise
         except Exception as error:

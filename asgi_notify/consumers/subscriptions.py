@@ -12,6 +12,7 @@ from random import uniform
 from typing import Any, ClassVar
 
 from ..auth.identity import Identity, identity_of
+from ..auth.revocations import is_login_group
 from ..auth.rules import Action, Rule
 from ..auth.session import session_of
 from ..codec import FrozenMessage, plain
@@ -191,8 +192,20 @@ class Notifications(AsyncConsumer):
         answer = await awaitable(self, "authorize", self.authorize(group))
         require_yes(self, "authorize", answer)
 
+    async def _require_still_allowed(self, group: str) -> None:
+        """Raise where the client may not watch a group any more, by what it has shown since."""
+        is_asked = self.rule is not None or type(self).authorize is not Notifications.authorize
+        has_own_join = type(self).join is not Notifications.join
+        if has_own_join and not is_asked and group == self.room_group_name:
+            self._require_bound(group)  # join() alone has decided, and cannot be asked anew
+            return
+        await self._require_allowed(group)
+
     def _require_bound(self, group: str) -> None:
-        """Raise `Forbidden` where the user has shown a ticket that is for other groups only."""
+        """Raise `Forbidden` where nobody may use a group, or not with the ticket that was shown."""
+        if is_login_group(group):
+            # Who subscribes to it could leave it, and then be reached by no revocation.
+            raise Forbidden(f"{group} is the server's own")
         identity = self.identity
         if identity is not None and identity.groups is not None and group not in identity.groups:
             raise Forbidden(f"this ticket is not for {group}")

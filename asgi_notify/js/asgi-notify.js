@@ -271,10 +271,11 @@ export class Group {
 
   /** Whether the server says no for good; "failed" is worth another try. */
   refused({ ref, code, message }) {
-    const waiting = this.#in("waiting");
-    if (ref !== this.#ref || waiting.length === 0) return false;
+    // Without a ref it is no answer, but the end of what a fresh token does not allow any more.
+    const concerned = this.#in(ref === null ? "live" : "waiting");
+    if (![null, this.#ref].includes(ref) || concerned.length === 0) return false;
     const isFinal = code !== "failed";
-    if (isFinal) for (const reader of waiting) reader.state = "refused";
+    if (isFinal) for (const reader of concerned) reader.state = "refused";
     this.#tell("error", { group: this.name, code, message });
     return !isFinal;
   }

@@ -14,7 +14,16 @@ from asgi_notify import (
     URLRouter,
     path,
 )
-from asgi_notify.auth import Identity, groups_in_claim, own_group
+from asgi_notify.auth import (
+    Identity,
+    anybody,
+    groups_in_claim,
+    own_group,
+    public,
+    revoke_user,
+    rule,
+)
+from asgi_notify.auth.revocations import groups_of
 from asgi_notify.exceptions import LayerUnavailable, Unauthorized
 from asgi_notify.middleware import Authentication
 from asgi_notify.protocol import PROTOCOL, read
@@ -307,6 +316,114 @@ async def test_what_a_login_says_anew_counts_from_then_on(clock: Clock) -> None:
         await client.subscribe("sport")
         await client.say(type="subscribe", group="news")
         assert (await client.expect("error"))["code"] == "forbidden"
+
+
+async def fails(identity: Identity | None, action: str, group: str) -> bool:
+    assert identity is not None
+    if identity.claims["groups"] == ["sport"] and group == "news":
+        raise RuntimeError("the database is away")
+    return True
+
+
+class Asked(NotificationConsumer):
+    async def authorize(self, group: str) -> bool:
+        return group in self.scope["user"].claims["groups"]
+
+
+@pytest.mark.parametrize(
+    ("consumer", "fewer", "code"),
+    [
+        (NotificationConsumer.as_asgi(rule=groups_in_claim("groups")), {}, "forbidden"),
+        (Asked, {}, "forbidden"),
+        (NotificationConsumer.as_asgi(rule=anybody), {"groups": ["sport"]}, "forbidden"),
+        (NotificationConsumer.as_asgi(rule=rule(fails)), {}, "failed"),
+    ],
+    ids=["rule", "authorize", "ticket", "rule that fails"],
+)
+async def test_what_a_fresh_credential_does_not_allow_any_more_ends(
+    consumer: Any,
+    fewer: dict[str, Any],
+    code: str,
+    clock: Clock,
+    layer: InMemoryChannelLayer,
+) -> None:
+    many = credential("7", claims={"groups": ["news", "sport"]})
+    few = credential("7", claims={"groups": ["sport"]}, **fewer)
+    headers = [(b"authorization", f"Bearer {many}".encode())]
+    async with Client(guarded(consumer, clock), headers=headers) as client:
+        await client.welcome()
+        await client.subscribe("news")
+        await client.subscribe("sport")
+        await client.say(type="auth", token=few)
+        await client.expect("authenticated")
+        error = await client.expect("error")
+        assert (error["code"], error["group"], error["ref"]) == (code, "news", None)
+        assert (await client.expect("unsubscribed"))["group"] == "news"
+        assert not layer.hub.has_members("news")
+        await notify(layer, "news", "secret")
+        await notify(layer, "sport", "goal")
+        assert await client.data(1) == ["goal"]
+        await client.say(type="unsubscribe", group="news")
+        assert (await client.expect("error"))["code"] == "not_subscribed"
+
+
+async def test_a_join_of_ones_own_is_not_asked_again(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    class Joining(NotificationConsumer):
+        async def join(self) -> bool:
+            await self.channel_layer.group_add(self.room_group_name, self.channel_name)
+            return True
+
+    app = guarded(Joining, clock)
+    headers = [(b"authorization", f"Bearer {credential('7')}".encode())]
+    async with Client(app, "/notifications/?group=news", headers=headers) as client:
+        await client.welcome()
+        await client.expect("subscribed")
+        await client.say(type="auth", token=credential("7"))
+        await client.expect("authenticated")
+        await notify(layer, "news", "hello")
+        assert await client.data(1) == ["hello"]
+
+
+async def test_nobody_leaves_the_groups_by_which_a_login_is_ended(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    by = public("*", actions=["watch", "publish", "history"])
+    async with Client(guarded(NotificationConsumer.as_asgi(rule=by), clock)) as client:
+        await client.welcome()
+        await client.say(type="auth", token=credential("7", token_id="t"))
+        await client.expect("authenticated")
+        for group in groups_of(Identity("7", token_id="t")):
+            await client.say(type="subscribe", group=group)
+            assert (await client.expect("error"))["code"] == "forbidden"
+            await client.say(type="publish", group=group, data="x")
+            assert (await client.expect("error"))["code"] == "forbidden"
+            await client.say(type="unsubscribe", group=group)
+            assert (await client.expect("error"))["code"] == "not_subscribed"
+            assert layer.hub.has_members(group)
+        await revoke_user(layer, "7", seconds=60)
+        assert (await closed_with(client))[0] == 4401
+
+
+async def test_nothing_is_done_any_more_for_a_login_that_has_expired(
+    clock: Clock, layer: InMemoryChannelLayer
+) -> None:
+    by = public("*", actions=["watch", "publish"])
+    app = guarded(NotificationConsumer.as_asgi(rule=by), clock)
+    async with Client(app) as watcher, Client(app) as expired:
+        await watcher.welcome()
+        await watcher.say(type="auth", token=credential("8"))
+        await watcher.expect("authenticated")
+        await watcher.subscribe("chat")
+        await expired.welcome()
+        await expired.say(type="auth", token=credential("7", expires_at=NOW + FAR))
+        await expired.expect("authenticated")
+        clock.move(FAR)  # and the alarm does not ring yet
+        await expired.say(type="publish", group="chat", data="too late")
+        assert (await closed_with(expired))[0] == 4401
+        await notify(layer, "chat", "hello")
+        assert await watcher.data(1) == ["hello"]
 
 
 @pytest.mark.parametrize(

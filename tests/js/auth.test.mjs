@@ -293,3 +293,19 @@ test("a socket that is tried beside polls has a token of its own", async () => {
   authenticated(world.socket, 100);
   assert.deepEqual([client.state, client.transport], ["open", "websocket"]);
 });
+
+test("a group that a fresh token does not allow any more has ended, and the others go on", async () => {
+  const { world, client } = await opened();
+  const other = client.subscribe("b", world.take);
+  world.socket.answer("a");
+  world.socket.answer("b");
+  world.socket.bring({ type: "error", code: "too_many", message: "too fast", ref: null });
+  const error = { code: "forbidden", message: "not yours any more", group: "b" };
+  world.socket.bring({ type: "error", ref: null, ...error });
+  assert.deepEqual(world.told("error").filter(({ group }) => group === "b"), [error]);
+  assert.equal(other.state, "refused");
+  world.socket.notify("a", null, "hello");
+  world.socket.notify("b", null, "secret");
+  assert.deepEqual(world.notifications, ["hello"]);
+  assert.equal(client.state, "open");
+});
