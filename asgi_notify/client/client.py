@@ -17,6 +17,7 @@ from .conversation import Conversation
 from .credentials import Credentials, GetToken
 from .errors import ServerUnavailable
 from .items import Status, printable
+from .publications import PUBLISH_TIMEOUT, Publications, unanswered
 from .recovery import Recovery
 from .subscription import OnGap, Reader, Subscription
 from .wire import Target
@@ -104,6 +105,7 @@ class Client:
         self._is_closing = False
         self._ended = anyio.Event()
         self._recovery = Recovery()
+        self._publications = Publications()
         self._conversation: Conversation | None = None
         self._error: Exception | None = None
 
@@ -149,6 +151,48 @@ class Client:
                 self._conversation.post(frame)
         return Subscription(reader, self._leave, on_gap)
 
+    async def publish(self, group: str, data: object, *, key: str | None = None) -> str | None:
+        """Publish a notification to a group, once, where the server's rule lets this client.
+
+        Returns when the server has answered. While the connection is lost it waits for the
+        next one, and is sent again with the same key if it may have been sent before: however
+        often that happens, it is published once. 16 at most are under way, and further ones wait
+        for their turn. Cancelled, it may have been published or not.
+
+        A subscriber whose queue is full holds up the answer: publish from another task than
+        the one that reads.
+
+        Args:
+            group: such as ``chat``.
+            data: anything that JSON has.
+            key: 1 to 64 visible ASCII characters, such as a UUID: what was published with the
+                same key in the last minutes is not published again. None: a new one.
+
+        Returns:
+            The id of the notification, or None where no history is kept.
+
+        Raises:
+            Forbidden, Unauthorized, ClientError: the server refuses.
+            TooLarge: it takes no frame of this size.
+            ServerUnavailable: it fails, or has not answered within 60 seconds.
+            InvalidMessage: the data cannot be sent.
+            InvalidName: no group can be called that.
+            MisuseError: the client is not open, or was closed meanwhile.
+        """
+        publication = self._publications.make(group, data, key)
+        if self._tasks is None:
+            raise MisuseError("publish inside the block: async with connect(...) as client")
+        with anyio.move_on_after(PUBLISH_TIMEOUT):
+            async with self._publications.turn:
+                self._publications.add(publication)
+                if self._conversation is not None:  # else the next one sends it
+                    self._conversation.post_text(publication.text)
+                try:
+                    return await publication.wait()
+                finally:
+                    self._publications.remove(publication)
+        raise unanswered()
+
     async def __aenter__(self) -> Self:
         """Connect.
 
@@ -177,6 +221,7 @@ class Client:
         for reader in self._recovery.followers:
             assert isinstance(reader, Reader)
             reader.close()
+        self._publications.end()
         if self._conversation is not None:
             with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await self._conversation.close()
@@ -227,7 +272,9 @@ class Client:
 
     async def _begin(self) -> Conversation:
         self._tell(Status("connecting"))
-        conversation = await Conversation.begin(self._target, self._recovery, self._credentials)
+        conversation = await Conversation.begin(
+            self._target, self._recovery, self._publications, self._credentials
+        )
         self._is_trusted = True
         try:
             self._tell(Status("open"))
@@ -258,6 +305,7 @@ class Client:
     def _fail(self, error: Exception) -> None:
         """There is no way on: each subscriber is told, and each that comes later."""
         self._error = error
+        self._publications.end(error)
         readers = self._recovery.followers
         if not readers:
             logger.error("the client has given up: %s", printable(str(error)))

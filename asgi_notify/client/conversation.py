@@ -11,6 +11,7 @@ from ..exceptions import NotifyError
 from .credentials import Credentials
 from .errors import ServerUnavailable, WrongServer
 from .items import Frame, Gap, Notification, printable, read_frame, seconds_of, text_of
+from .publications import Publications
 from .recovery import Delivery, Recovery
 from .subscription import Reader
 from .wire import Target, Wire
@@ -21,6 +22,7 @@ logger = logging.getLogger("asgi_notify.client")
 
 OPEN_TIMEOUT = 10.0  # seconds until the server has said welcome
 SHORTEST_BEAT = 0.01  # seconds, whatever the server says
+TOO_LARGE = 1009  # RFC 6455 7.4.1: the close code of one who got more than it takes
 
 _spell = JSONEncoder(separators=(",", ":")).encode
 
@@ -32,6 +34,7 @@ class Conversation:
         wire: that the server has said welcome on.
         welcome: that frame.
         recovery: what the client's subscribers are owed.
+        publications: what the server owes the client an answer to.
         credentials: shows who the client is, and renews that; None where nobody asks.
     """
 
@@ -40,15 +43,17 @@ class Conversation:
         wire: Wire,
         welcome: Frame,
         recovery: Recovery,
+        publications: Publications,
         credentials: Credentials | None = None,
     ) -> None:
         self.wire = wire
         self.retry_after: float | None = None
         """Seconds that the server asked for, before it closed."""
         self._recovery = recovery
+        self._publications = publications
         self._ping_interval = seconds_of(welcome, "ping_interval")
         self._pong_timeout = seconds_of(welcome, "pong_timeout")
-        self._outbox: deque[Frame] = deque()
+        self._outbox: deque[str] = deque()
         self._wake = anyio.Event()
         self._is_held = False  # by a subscriber whose queue is full
         self._credentials = credentials
@@ -57,7 +62,11 @@ class Conversation:
 
     @classmethod
     async def begin(
-        cls, target: Target, recovery: Recovery, credentials: Credentials | None = None
+        cls,
+        target: Target,
+        recovery: Recovery,
+        publications: Publications,
+        credentials: Credentials | None = None,
     ) -> Self:
         """Show a fresh token, if one is asked for, connect, and wait for the server's welcome.
 
@@ -71,7 +80,8 @@ class Conversation:
                 if credentials is not None:
                     target = target.showing(await credentials.get())
                 wire = await Wire.open(target)
-                return cls(wire, await _welcome(wire, target.url), recovery, credentials)
+                welcome = await _welcome(wire, target.url)
+                return cls(wire, welcome, recovery, publications, credentials)
         except BaseException as error:
             if wire is not None:
                 await wire.abort()
@@ -83,13 +93,19 @@ class Conversation:
 
     def post(self, frame: Frame) -> None:
         """Have a frame sent, after those that wait already."""
-        self._outbox.append(frame)
+        self.post_text(_spell(frame))
+
+    def post_text(self, text: str) -> None:
+        """The same of one that is spelled already."""
+        self._outbox.append(text)
         self._wake.set()
 
     async def run(self) -> None:
         """Ask for what is missing, and take in what comes, until the connection ends."""
         for frame in self._recovery.resume():
             self.post(frame)
+        for text in self._publications.resume():  # behind, so that a subscriber hears them
+            self.post_text(text)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write)
             tasks.start_soon(self._watch)
@@ -98,8 +114,10 @@ class Conversation:
             try:
                 # Never cancelled where the connection breaks: what has come is handed over
                 # first, so that each subscriber has all up to its position.
-                while (text := await self.wire.receive()) is not None:
-                    await self._take(text)
+                while (came := await self.wire.receive()) is not None:
+                    await self._take(came)
+                if self.wire.close_code == TOO_LARGE:
+                    self._publications.too_large()
             finally:
                 tasks.cancel_scope.cancel()
                 await self.wire.abort()
@@ -111,7 +129,7 @@ class Conversation:
     async def _write(self) -> None:
         while True:
             while self._outbox:
-                await self.wire.send(_spell(self._outbox.popleft()))
+                await self.wire.send(self._outbox.popleft())
             self._wake = anyio.Event()
             await self._wake.wait()
 
@@ -167,6 +185,8 @@ class Conversation:
             case {"type": "authenticated"}:
                 self._expires_in = seconds_of(frame, "expires_in")
                 self._renewed.set()
+            case {"type": "published" | "error"} if self._publications.take(frame):
+                pass
             case {"type": "error", "code": "failed"}:
                 # Neither the subscriber's fault nor, it may be hoped, for long.
                 await self.wire.abort(f"the server failed: {text_of(frame, 'message')}")

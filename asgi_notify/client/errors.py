@@ -15,7 +15,14 @@ import json
 
 from ..exceptions import ClientError, Forbidden, NoRouteFound, NotifyError, Unauthorized
 
-__all__ = ["ServerUnavailable", "WrongServer", "refusal", "refused_subscription", "sentence_of"]
+__all__ = [
+    "ServerUnavailable",
+    "WrongServer",
+    "refusal",
+    "refused_publication",
+    "refused_subscription",
+    "sentence_of",
+]
 
 # HTTP statuses of 400 and above that another attempt may be spared from: a
 # request that came too late, too early or too often.
@@ -63,6 +70,14 @@ def refused_subscription(group: str, code: str, sentence: str) -> NotifyError:
     """The error of one subscription that the server refused."""
     kind = _CODES.get(code, ClientError)
     return kind(f"{group!r} cannot be followed: {sentence or 'the server does not say why'}")
+
+
+def refused_publication(group: str, code: str, sentence: str) -> NotifyError:
+    """The error of one publication that the server refused, or failed at."""
+    said = f"not published to {group!r}: {sentence or 'the server does not say why'}"
+    if code == "failed":
+        return ServerUnavailable(said)
+    return _CODES.get(code, ClientError)(said)
 
 
 def sentence_of(body: bytes, otherwise: str) -> str:

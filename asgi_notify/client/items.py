@@ -31,6 +31,9 @@ class Notification(NamedTuple):
     """Its position: pass it as ``since`` to go on behind it. None where no history is kept."""
     data: Any
     """Whatever was published; JSON."""
+    user: str | None = None
+    """The id of the user whose client has published it. None: the server did, or a client
+    that is not logged in."""
 
 
 class Gap(NamedTuple):

@@ -104,7 +104,7 @@ class Recovery:
         group, id = frame.get("group"), frame.get("id")
         if not isinstance(group, str) or not isinstance(id, str | None):
             return
-        notification = Notification(group, id, frame.get("data"))
+        notification = Notification(group, id, frame.get("data"), text_of(frame, "user") or None)
         for follower in self.live(group):
             if not is_repeated(id, follower.position):
                 follower.position = id or follower.position

@@ -25,6 +25,7 @@ from asgi_notify.client import (
     Backoff,
     Client,
     Gap,
+    Notification,
     ServerUnavailable,
     Status,
     WrongServer,
@@ -68,7 +69,7 @@ async def test_it_subscribes_reads_and_takes_its_leave() -> None:
         async with connect(server.url) as client:
             assert client.state == "open"
             async for notification in client.subscribe("user_42"):
-                assert notification == ("user_42", at(1), at(1))
+                assert notification == Notification("user_42", at(1), at(1))
                 break
             await left.wait()
         assert client.status == Status("closed", "the client was closed")
