@@ -38,6 +38,8 @@ def test_the_server_believes_it(run: Run, environ: dict[str, str], kind: str) ->
     identity = shown_by(result.output.strip(), environ)
     assert identity.id == "42"
     assert identity.expires_at == pytest.approx(time.time() + 60, abs=30)
+    again = shown_by(run("token", "42").output.strip(), environ)
+    assert None is not identity.token_id != again.token_id  # one can be revoked without the other
 
 
 def test_it_lasts_an_hour(run: Run, environ: dict[str, str]) -> None:
