@@ -228,7 +228,8 @@ class Notifications(AsyncConsumer):
             return
         identity = self.identity
         if await self.rule.allows(identity, action, group) is not True:
-            refused = f"to {action} {group} is not allowed"
+            what = "publish to" if action == "publish" else action
+            refused = f"to {what} {group} is not allowed"
             if action == "history":
                 refused = f"what {group} was sent before is not shown: leave 'since' out"
             raise Unauthorized(f"log in: {refused}") if identity is None else Forbidden(refused)

@@ -124,6 +124,7 @@ async def test_nobody_publishes_unless_a_rule_says_so(
         await client.say(type="publish", group="user_ann", data="hello", ref=1)
         error = await client.expect("error")
         assert (error["code"], error["ref"], error["group"]) == (code, 1, "user_ann")
+        assert "to publish user_ann" not in error["message"]  # it is published to
     assert mailbox.is_empty
 
 
