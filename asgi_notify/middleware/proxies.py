@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from ..asgi import header
 from ..exceptions import ConfigurationError
-from ..peers import address_in, forwarded_for, is_in, networks_of
+from ..peers import UNKNOWN, address_in, forwarded_for, is_in, networks_of
 from ..routing.base import as_app
 from ..types import Receive, Scope, Send
 
@@ -21,7 +22,8 @@ class TrustedProxies:
     read from the last one on, as long as the one who has added it is trusted, and the first
     address that is not a trusted proxy's is the client's. What stands before that, a client may
     have written itself. Where the next entry is no address, or there is none, the client is the
-    last one that is known: a proxy, whose clients are then counted together.
+    last one that is known: a proxy, whose clients are then counted together. Where the header
+    says nothing at all that can be read, the client has an unknown address, which all such share.
 
     Only one header is read, that which the proxies set: another one they pass on as it came.
     A server that has put the client's address into the scope itself, as uvicorn does for
@@ -80,4 +82,8 @@ class TrustedProxies:
             known = found
             if not is_in(self._networks, known[0]):
                 break
+        if known is None and header(scope, self._header.encode()):
+            # Not the proxy itself, whose connections may be exempt from limits: a client that
+            # sends a header that nobody can read would share in that.
+            return UNKNOWN, 0
         return known

@@ -15,7 +15,7 @@ from asgi_notify import (
     TrustedProxies,
 )
 from asgi_notify.app import make_application
-from asgi_notify.peers import address_in, forwarded_for
+from asgi_notify.peers import UNKNOWN, address_in, forwarded_for
 from asgi_notify.types import Receive, Scope, Send
 from tests.consumers.harness import Wire
 
@@ -72,15 +72,15 @@ async def client_of(
         ([f"{CLIENT}, 2001:db8:aaaa::1"], CLIENT),
         ([f"::ffff:{CLIENT}"], CLIENT),
         # What is no address says nothing, and neither does what stands before it.
-        (["unknown"], PROXY),
-        ([f"{CLIENT}, unknown"], PROXY),
+        (["unknown"], UNKNOWN),
+        ([f"{CLIENT}, unknown"], UNKNOWN),
         ([f"{CLIENT}, nonsense, {OTHER_PROXY}"], OTHER_PROXY),
-        ([f"{CLIENT},"], PROXY),
-        ([f"{CLIENT}, 999.1.1.1"], PROXY),
-        ([f"{CLIENT}:99999"], PROXY),
-        ([f"{CLIENT}:x"], PROXY),
-        (["fe80::1%eth0"], PROXY),
-        (["[::1"], PROXY),
+        ([f"{CLIENT},"], UNKNOWN),
+        ([f"{CLIENT}, 999.1.1.1"], UNKNOWN),
+        ([f"{CLIENT}:99999"], UNKNOWN),
+        ([f"{CLIENT}:x"], UNKNOWN),
+        (["fe80::1%eth0"], UNKNOWN),
+        (["[::1"], UNKNOWN),
         ([f"{CLIENT}\n"], CLIENT),
     ],
 )
@@ -105,15 +105,15 @@ async def test_the_client_is_the_last_one_that_is_no_trusted_proxy(
         ([f'for={LIAR};host="a, for={CLIENT}"'], LIAR),  # a quoted comma ends no element
         ([f'for="\\{CLIENT}"'], CLIENT),
         # RFC 7239, section 6: names that hide somebody.
-        ([f"for={CLIENT}, for=_hidden"], PROXY),
+        ([f"for={CLIENT}, for=_hidden"], UNKNOWN),
         ([f"for={CLIENT}, for=unknown, for={OTHER_PROXY}"], OTHER_PROXY),
-        ([f"for={CLIENT}, proto=https"], PROXY),
+        ([f"for={CLIENT}, proto=https"], UNKNOWN),
         # What is malformed says nothing at all.
-        ([f'for={CLIENT};host="'], PROXY),
-        ([f"for={CLIENT};;"], PROXY),
-        ([f"{CLIENT}"], PROXY),
-        ([f"for = {CLIENT}"], PROXY),
-        (["for=2001:db8::1"], PROXY),  # it has to be quoted, and in brackets
+        ([f'for={CLIENT};host="'], UNKNOWN),
+        ([f"for={CLIENT};;"], UNKNOWN),
+        ([f"{CLIENT}"], UNKNOWN),
+        ([f"for = {CLIENT}"], UNKNOWN),
+        (["for=2001:db8::1"], UNKNOWN),  # it has to be quoted, and in brackets
     ],
 )
 async def test_the_header_of_the_standard_says_the_same(lines: list[str], client: str) -> None:
@@ -177,11 +177,11 @@ async def test_the_life_of_the_server_passes() -> None:
     assert seen == ["lifespan"]
 
 
-def answer(lines: str, peer: str, app: Any) -> Wire:
+def answer(lines: str, peer: str, app: Any, header: str = XFF) -> Wire:
     event = {"type": "http.request", "body": b"", "more_body": False}
     wire = Wire(event, kind="http", path="/healthz")
     wire.scope |= {  # type: ignore[operator]  # a mutable mapping, and a dict
-        "client": (peer, 1), "headers": [(XFF.encode(), lines.encode())],
+        "client": (peer, 1), "headers": [(header.encode(), lines.encode())],
         "query_string": b"", "http_version": "1.1",
     }  # fmt: skip
     return wire
@@ -205,3 +205,15 @@ async def test_limits_of_the_default_application_are_those_of_the_clients_behind
     assert statuses == [200, 429]
     assert isinstance(app, TrustedProxies)
     assert isinstance(app.inner, Limited)
+
+
+async def test_nobody_gets_the_exemption_of_a_proxy_by_a_header_that_cannot_be_read() -> None:
+    limits = Limits(connects_per_second=0.1)
+    settings = Settings(trusted_proxies=("127.0.0.1",), forwarded_header=FORWARDED, limits=limits)
+    app = make_application(settings)
+    statuses = []
+    for number in range(3):  # the proxy has put the address behind what the client had sent
+        wire = answer(f'x="{number}, for={CLIENT}', "127.0.0.1", app, FORWARDED)
+        await wire.run(app)
+        statuses.append(wire.sent[0]["status"])
+    assert statuses == [200, 429, 429]
