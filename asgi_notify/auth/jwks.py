@@ -5,7 +5,8 @@ it at that moment. When it is read:
 
 - when nobody has read it yet, and when a token names a key that it does not have: then who
   shows that token waits for it;
-- when it was read some minutes ago: meanwhile the old keys count.
+- when it was read some minutes ago: meanwhile the old keys count;
+- when nobody has asked for them for twice that long: then who comes waits for it.
 
 However many tokens with whatever names come in, there are `FLOOR` seconds between two times. If
 it cannot be read, the old keys go on to count.
@@ -35,7 +36,7 @@ __all__ = ["KeySet", "source_of"]
 logger = logging.getLogger("asgi_notify.auth")
 
 FLOOR = 10.0  # seconds; a new key is known that much later at most, whatever attackers send
-MAX_AGE = 600.0  # seconds; a key that its owner has withdrawn counts that much longer at most
+MAX_AGE = 600.0  # seconds; a key that its owner has withdrawn counts twice that longer at most
 TIME_LIMIT = 5.0  # seconds to connect, and again for each part of the answer and for the whole
 MAX_SIZE = 256 * 1024  # bytes; a key has half a thousand
 
@@ -80,10 +81,13 @@ class KeySet:
             VerifierUnavailable: none fits, and the set could not be read, so that one may exist.
         """
         found = fitting(self.keys)
-        if found:
-            if self._clock() >= self._old_at:
+        age = self._clock() - self._old_at  # below 0 while the set is fresh
+        if found and (age < MAX_AGE or self._has_failed):
+            if age >= 0:
                 self._start()
             return found
+        # After a silence a key may have been withdrawn long ago, which nobody has noticed. Where
+        # it cannot be read, one round of waiting has shown that, and the old keys count.
         reading = self._start()
         if reading is not None:
             await _wait_for(reading)

@@ -197,6 +197,34 @@ async def test_old_keys_count_while_it_is_asked_again(
     assert len(issuer.asked) == 2
 
 
+async def test_a_key_that_was_withdrawn_long_ago_does_not_count_after_a_silence(
+    issuer: Issuer, verify: JWTVerifier, clock: Clock
+) -> None:
+    await verify(token("old"))
+    issuer.body = key_set("new")
+    clock.now += 2 * jwks.MAX_AGE
+    with pytest.raises(Unauthorized):  # not even the first one, which has it asked again
+        await verify(token("old"))
+    assert len(issuer.asked) == 2
+
+
+async def test_an_issuer_that_fails_after_a_silence_is_waited_for_once(
+    issuer: Issuer, verify: JWTVerifier, clock: Clock
+) -> None:
+    await verify(token("old"))
+    good, issuer.body = issuer.body, b"no JSON"
+    clock.now += 2 * jwks.MAX_AGE
+    assert (await verify(token("old"))).id == "ann"  # it has waited, in vain
+    assert len(issuer.asked) == 2
+    clock.now += jwks.FLOOR
+    issuer.may_answer.clear()
+    with anyio.fail_after(5):
+        assert (await verify(token("old"))).id == "ann"  # it does not wait
+    issuer.body = good
+    issuer.may_answer.set()
+    await until_idle(verify)
+
+
 async def test_keys_of_an_issuer_that_fails_go_on_to_count(
     issuer: Issuer, verify: JWTVerifier, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
