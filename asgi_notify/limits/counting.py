@@ -91,7 +91,7 @@ class Rate:
         self, per_second: float, burst: float, sentence: str, clock: Callable[[], float]
     ) -> None:
         self.step = 1 / per_second
-        self.burst = max(burst, self.step)  # or not even one could come
+        self.burst = max(burst, 1.001 * self.step)  # or not even one could come, by rounding
         self.sentence = sentence
         self.clock = clock
         self.refused = 0

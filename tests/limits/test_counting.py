@@ -72,6 +72,18 @@ def admitted(table: Rates, address: str, tries: int) -> int:
     return count
 
 
+@pytest.mark.parametrize("now", [1000.0, 123_456.789, 8_765_432.1])
+@pytest.mark.parametrize("per_second", [0.001, 0.03, 0.07, 0.0999])
+def test_the_first_one_may_come_however_slow_the_rate(per_second: float, now: float) -> None:
+    clock = Clock()
+    for number in range(100):
+        clock.now = now + number / 7
+        slow = Rates(Rate(per_second, 10.0, "too fast", clock))
+        slow.spend("a")
+        with pytest.raises(TooManyRequests):
+            slow.spend("a")
+
+
 def test_an_address_may_use_the_burst_at_once_and_the_rate_then() -> None:
     clock = Clock()
     table = rates(clock)
