@@ -124,11 +124,16 @@ class JWTVerifier:
         if isinstance(user, bool) or not isinstance(user, str | int) or user == "":
             raise Unauthorized(f"the token has no user in its claim {self._user_claim!r}")
         token_id, issued_at = claims.get("jti"), claims.get("iat")
+        try:
+            expires_at = float(claims["exp"]) + self._leeway
+            issued_at = None if issued_at is None else float(issued_at)
+        except (ValueError, OverflowError):  # a whole number can be larger than any float
+            raise Unauthorized(_sentence(ValueError())) from None
         return Identity(
             str(user),
             claims,
-            expires_at=float(claims["exp"]) + self._leeway,
-            issued_at=None if issued_at is None else float(issued_at),
+            expires_at=expires_at,
+            issued_at=issued_at,
             token_id=token_id if isinstance(token_id, str) else None,
         )
 

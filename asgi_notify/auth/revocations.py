@@ -133,7 +133,8 @@ def groups_of(identity: Identity) -> list[str]:
 
 def _name(kind: str, text: object) -> str:
     # An id may be any text, and is nobody's business on a server that many use: so its hash.
-    return f"{_PREFIX}{kind}.{blake2b(str(text).encode(), digest_size=16).hexdigest()}"
+    data = str(text).encode(errors="surrogatepass")  # half of a pair, which JSON can spell
+    return f"{_PREFIX}{kind}.{blake2b(data, digest_size=16).hexdigest()}"
 
 
 def _span(seconds: float | None, until: float | None, clock: Callable[[], float]) -> float:

@@ -166,6 +166,8 @@ PAST, FUTURE = time.time() - 3600, time.time() + 3600
         ({"exp": None}, "lacks a claim"),
         ({"exp": "soon"}, "can be read"),
         ({"exp": float("inf")}, "can be read"),
+        ({"exp": 10**400}, "can be read"),  # a whole number that no float can hold
+        ({"iat": -(10**400)}, "can be read"),
         ({"exp": [1]}, "can be read"),
         ({"nbf": FUTURE}, "not valid yet"),
         ({"iat": FUTURE}, "not valid yet"),

@@ -166,7 +166,7 @@ async def test_a_token_is_revoked_alone(layer: InMemoryChannelLayer, clock: Cloc
     assert await shows_up(layer, clock)
 
 
-@pytest.mark.parametrize("user_id", ["ann@example.org", "auth0|5", "ä", "x" * 300, 7])
+@pytest.mark.parametrize("user_id", ["ann@example.org", "auth0|5", "ä", "\ud800", "x" * 300, 7])
 async def test_ids_of_any_kind(user_id: object, layer: InMemoryChannelLayer, clock: Clock) -> None:
     wire, there = wire_of(), Identity(str(user_id), issued_at=NOW)
     async with running((LoggedIn(at(Everything, layer), clock, there), wire)):
