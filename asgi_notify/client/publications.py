@@ -19,6 +19,7 @@ from .items import Frame, text_of
 
 __all__ = ["Publication", "Publications"]
 
+ANSWERS = "publish "  # what their refs begin with; those of subscriptions are numbers
 UNDER_WAY = 16  # at once; a third of what the default limits let a client send in a second
 # Seconds. Servers know a key for 300; who sent again after that might publish twice.
 PUBLISH_TIMEOUT = 60.0
@@ -86,8 +87,7 @@ class Publications:
             InvalidMessage: the data cannot be sent.
             InvalidName: no group can be called that.
         """
-        # A text, where subscriptions have numbers.
-        return Publication(group, data, key, f"publish {next(self._refs)}")
+        return Publication(group, data, key, f"{ANSWERS}{next(self._refs)}")
 
     def add(self, publication: Publication) -> None:
         """It is under way from now on.
@@ -110,9 +110,11 @@ class Publications:
     def take(self, frame: Frame) -> bool:
         """Take in a frame of the server's; returns whether it was the answer to a publication."""
         ref = frame.get("ref")
-        if not isinstance(ref, str) or ref not in self._waiting:
+        if not isinstance(ref, str) or not ref.startswith(ANSWERS):
             return False
-        publication = self._waiting.pop(ref)
+        publication = self._waiting.pop(ref, None)
+        if publication is None:  # nobody waits for it any more
+            return True
         if frame["type"] == "published":
             publication.answer(text_of(frame, "position") or None)
         else:

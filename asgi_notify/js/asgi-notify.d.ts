@@ -11,6 +11,33 @@ export interface Notification<Data = unknown> {
   /** Its position in the group's history, to resume from; null where the group has none. */
   readonly id: string | null;
   readonly data: Data;
+  /** The id of the user whose client has published it; null where the server did, or nobody known. */
+  readonly user: string | null;
+}
+
+export interface Published {
+  /** The id of the notification; null where the group has no history. */
+  readonly position: string | null;
+}
+
+/** What `publish` rejects with. */
+export interface PublishError extends Error {
+  readonly code:
+    | "unauthorized"
+    | "forbidden"
+    | "not_found"
+    | "bad_request"
+    | "failed"
+    /** Larger than the server takes. */
+    | "too_large"
+    /** So many wait already that no further one is taken. */
+    | "too_many"
+    /** No answer came within 60 seconds. It may have been published. */
+    | "no_answer"
+    /** There is a stream or a poll, which cannot publish. */
+    | "no_socket"
+    | "closed"
+    | (string & {});
 }
 
 export type State = "connecting" | "open" | "waiting" | "closed";
@@ -150,6 +177,14 @@ export class Client {
     callback: (notification: Notification<Data>) => void,
     options?: { since?: string | null },
   ): Subscription;
+  /**
+   * Send a notification to a group, where the server lets this client: once, also where the
+   * connection breaks meanwhile.
+   *
+   * @param options.key 1 to 64 visible ASCII characters: what was published with the same one
+   *   in the last minutes is not published again. Without it, a new one.
+   */
+  publish(group: string, data: unknown, options?: { key?: string }): Promise<Published>;
   /** Try now: end the wait, replace the connection, or ask again after a refusal. */
   reconnect(): void;
   /** Drop the connection and stay away until `reconnect()`. */
@@ -218,7 +253,7 @@ export class Group {
     recovered?: boolean;
     replayed?: number;
   }): boolean;
-  notification(frame: { id?: string | null; data: unknown }): void;
+  notification(frame: { id?: string | null; data: unknown; user?: string | null }): void;
   reached(frame: { position: string | null }): void;
   gap(frame: { reason: string; lost?: number | null }): void;
   unreadable(): void;

@@ -44,6 +44,10 @@ const MAX_RENEWAL = 86_400; // a timer of a browser holds no more than 24 days
 const MIN_RENEWAL = 0.05;
 const AUTH = "auth"; // what the answers to our tokens are known by
 const UNAUTHORIZED = 4401;
+const PUBLISHING = "publish "; // what the answers to our publications are known by, and a number
+const PUBLISH_TIMEOUT = 60; // servers know a key for 300: sent again after that, it might come twice
+const MAX_PUBLICATIONS = 100; // that wait for their answer, or for a connection
+const TOO_LARGE = 1009;
 const IN_A_ROW = 2; // failures to open, until another transport is tried
 const IN_A_ROW_PROVEN = 6; // the same of one that has worked: some 15 s, in which a server restarts
 
@@ -72,6 +76,7 @@ const CROWDED =
   "in all its tabs together: use a WebSocket, or fewer streams.";
 
 const NOBODY = "Nobody is logged in.";
+const NO_SOCKET = "Only a WebSocket publishes, and there is none here now.";
 
 const LABELS = { websocket: "a WebSocket", sse: "server-sent events", poll: "polls" };
 
@@ -246,12 +251,12 @@ export class Group {
     return this.#in("waiting").length > 0;
   }
 
-  notification({ id = null, data }) {
+  notification({ id = null, data, user = null }) {
     // Before its answer, what stands ahead of the replay would make that look like a repeat.
     for (const reader of this.#in("live")) {
       if (!this.has(reader) || (id !== null && !isAfter(id, reader.position))) continue;
       if (id !== null) reader.position = id;
-      reader.take({ group: this.name, id, data });
+      reader.take({ group: this.name, id, data, user });
     }
   }
 
@@ -284,6 +289,80 @@ export class Group {
     return [...this.#readers].filter((reader) => reader.state === state);
   }
 }
+
+/**
+ * What was published and has no answer yet, over all connections. Where one breaks, nobody knows
+ * whether a publication has arrived: it is sent again, and its key lets the server publish it once.
+ */
+class Publications {
+  #waiting = new Map(); // by ref
+  #count = 0;
+  #options;
+
+  constructor(options) {
+    this.#options = options;
+  }
+
+  /** What a new connection has to send, in the order in which it was published. */
+  get frames() {
+    return [...this.#waiting.values()].map(({ frame }) => frame);
+  }
+
+  /** Take one in; returns its frame, and the promise of its answer. */
+  add(group, data, key = newKey()) {
+    if (this.#waiting.size >= MAX_PUBLICATIONS)
+      throw failure("too_many", `${MAX_PUBLICATIONS} publications wait for an answer: wait for some.`);
+    const text = JSON.stringify(data);
+    if (text === undefined) throw failure("bad_request", "What is published has to be JSON.");
+    this.#count += 1;
+    const ref = PUBLISHING + this.#count;
+    // A copy, since the page may change the data before it is sent again.
+    const frame = { type: "publish", group, data: JSON.parse(text), key, ref };
+    const answer = new Promise((resolve, reject) => {
+      const late = () => this.#reject(ref, "no_answer", "No answer came in time; it may have been published.");
+      const timer = this.#options.setTimeout(late, PUBLISH_TIMEOUT * 1000);
+      this.#waiting.set(ref, { frame, resolve, reject, timer });
+    });
+    return [frame, answer];
+  }
+
+  /** Take the server's answer; returns whether the frame was one. */
+  take({ type, ref, position = null, code, message }) {
+    if (typeof ref !== "string" || !ref.startsWith(PUBLISHING)) return false;
+    if (type === "published") this.#drop(ref)?.resolve({ position });
+    else this.#reject(ref, code, message);
+    return true;
+  }
+
+  /** A frame was too large for the server, so the largest was; it would end each next connection. */
+  tooLarge() {
+    const size = ({ frame }) => new TextEncoder().encode(JSON.stringify(frame)).length;
+    const [[ref] = []] = [...this.#waiting].sort(([, one], [, other]) => size(other) - size(one));
+    this.#reject(ref, "too_large", "It is larger than the server takes.");
+  }
+
+  /** There is no way on for those that wait. */
+  end(code, message) {
+    for (const ref of [...this.#waiting.keys()]) this.#reject(ref, code, message);
+  }
+
+  #reject(ref, code, message) {
+    this.#drop(ref)?.reject(failure(code, message));
+  }
+
+  #drop(ref) {
+    const publication = this.#waiting.get(ref);
+    this.#waiting.delete(ref);
+    this.#options.clearTimeout(publication?.timer);
+    return publication;
+  }
+}
+
+const failure = (code, message) => Object.assign(new Error(message), { code });
+
+/** 128 random bits. Not crypto.randomUUID(), which a page has over https alone. */
+const newKey = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** Of two positions the one that stands behind the other. */
 const later = (one, other) => (one !== null && isAfter(one, other) ? one : other);
@@ -578,13 +657,18 @@ export class Client extends EventTarget {
   #isTrusted = true; // none was refused since one was taken
   #renewer;
   #renewals = 0; // that failed in a row
+  #publications;
+  #mayPublish; // a WebSocket is among the transports
   #listeners = [];
 
   constructor(url, options = {}) {
     super();
     this.#options = { ...DEFAULTS, ...options, backoff: { ...DEFAULTS.backoff, ...options.backoff } };
     this.#url = addressOf(url, this.#options.document?.baseURI);
-    this.#ladder = new Ladder(transportsOf(this.#options));
+    const transports = transportsOf(this.#options);
+    this.#ladder = new Ladder(transports);
+    this.#mayPublish = transports.includes("websocket");
+    this.#publications = new Publications(this.#options);
     this.#listenToSurroundings();
     this.#open();
   }
@@ -613,6 +697,15 @@ export class Client extends EventTarget {
     return new Subscription(group, reader, () => this.#leave(group, reader));
   }
 
+  /** Send a notification to a group, once; waits for the server's answer, over reconnects. */
+  async publish(group, data, { key } = {}) {
+    if (this.#state === "closed") throw failure("closed", "This client is closed.");
+    if (!this.#mayPublish || this.#hasNoSocket) throw failure("no_socket", NO_SOCKET);
+    const [frame, answer] = this.#publications.add(group, data, key);
+    this.#transport?.send(frame);
+    return answer;
+  }
+
   /** Try now: end the wait, or replace the connection by a new one, or ask again after a refusal. */
   reconnect() {
     if (this.#isEnded) return;
@@ -635,6 +728,7 @@ export class Client extends EventTarget {
   close() {
     if (this.#isEnded) return;
     this.#isEnded = true;
+    this.#publications.end("closed", "The client was closed; it may have been published.");
     this.#release();
     for (const [target, name, listener] of this.#listeners)
       target?.removeEventListener?.(name, listener);
@@ -652,6 +746,12 @@ export class Client extends EventTarget {
 
   #askAll() {
     for (const group of this.#groups.values()) if (!group.isRefused) this.#ask(group);
+    // Behind the subscriptions, which so hear of it.
+    for (const frame of this.#publications.frames) this.#transport.send(frame);
+  }
+
+  get #hasNoSocket() {
+    return this.#state === "open" && this.transport !== "websocket";
   }
 
   #leave(name, reader) {
@@ -770,11 +870,13 @@ export class Client extends EventTarget {
     this.#silence = null;
     this.#options.clearTimeout(this.#timer);
     this.#enter("opened");
+    if (this.#hasNoSocket) this.#publications.end("no_socket", NO_SOCKET);
     this.#climbLater();
   }
 
   #heard(frame) {
     if (this.#silence !== null) this.#watch();
+    if (this.#publications.take(frame)) return;
     const group = this.#groups.get(frame.group);
     switch (frame.type) {
       case "welcome":
@@ -791,7 +893,7 @@ export class Client extends EventTarget {
         return;
       case "notification":
         if (frame.group !== null) return group?.notification(frame);
-        return this.#emit("notification", { group: null, id: null, data: frame.data });
+        return this.#emit("notification", { group: null, id: null, data: frame.data, user: null });
       case "subscribed":
         return group?.subscribed(frame) && this.#ask(group);
       case "gap":
@@ -839,6 +941,7 @@ export class Client extends EventTarget {
     const unreached = `The server cannot be reached over ${LABELS[this.transport]}.`;
     const reason = why || (wasOpen ? REASONS.get(code) ?? "The connection ended." : unreached);
     this.#failures += 1;
+    if (code === TOO_LARGE) this.#publications.tooLarge();
     // Where there was no token yet, or it was refused, no transport is to blame.
     if (!wasOpen && this.#transport !== null && code !== UNAUTHORIZED) this.#ladder.failed();
     this.#release();
@@ -852,6 +955,7 @@ export class Client extends EventTarget {
 
   #end(code, reason) {
     this.#release();
+    this.#publications.end(REFUSALS.get(code), reason);
     this.#enter("ended", { reason });
     this.#emit("error", { code: REFUSALS.get(code), message: reason, group: null });
   }

@@ -115,7 +115,7 @@ test("what is sent to this connection alone is an event of the client", () => {
   const seen = [];
   client.addEventListener("notification", ({ detail }) => seen.push(detail));
   world.socket.notify(null, null, "only you");
-  assert.deepEqual(seen, [{ group: null, id: null, data: "only you" }]);
+  assert.deepEqual(seen, [{ group: null, id: null, data: "only you", user: null }]);
   assert.deepEqual(world.notifications, []);
 });
 

@@ -1,6 +1,6 @@
 /** How a typed page uses the client; checked by tsc, never run. */
 
-import { connect, type GapDetail, type State } from "../../asgi_notify/js/asgi-notify.js";
+import { connect, type GapDetail, type PublishError, type State } from "../../asgi_notify/js/asgi-notify.js";
 
 interface Invoice {
   amount: string;
@@ -32,5 +32,12 @@ connect("/notifications/", { transports: ["pigeon"] });
 client.addEventListener("gaps", () => {});
 // @ts-expect-error data is not known to be anything
 client.subscribe("user_42", ({ data }) => data.amount);
+client.subscribe("chat", ({ user }) => console.log(user ?? "somebody"));
+client.publish("chat", { text: "hello" }, { key: "1" }).then(
+  ({ position }) => console.log(position ?? "no history"),
+  (error: PublishError) => console.log(error.code === "no_socket", error.message),
+);
+// @ts-expect-error data is missing
+client.publish("chat");
 subscription.unsubscribe();
 client.close();
