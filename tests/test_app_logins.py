@@ -74,7 +74,8 @@ class Way:
             await socket.send_json_to({"type": "subscribe", "group": f"user_{user}", "ref": 1})
             while (frame := await socket.receive_json_from()).get("ref") != 1:
                 pass
-            return 200 if frame["type"] == "subscribed" else {"forbidden": 403}[frame["code"]]
+            statuses = {"subscribed": 200, "forbidden": 403, "unauthorized": 401}
+            return statuses[frame.get("code", frame["type"])]
 
 
 WAYS = {
