@@ -159,8 +159,8 @@ class Client:
         often that happens, it is published once. 16 at most are under way, and further ones wait
         for their turn. Cancelled, it may have been published or not.
 
-        A subscriber whose queue is full holds up the answer: publish from another task than
-        the one that reads.
+        The one who reads notifications may publish, too: until the answer is there, the
+        queues of subscribers hold up to 1,000 more than their capacity.
 
         Args:
             group: such as ``chat``.
@@ -185,6 +185,7 @@ class Client:
         with anyio.move_on_after(PUBLISH_TIMEOUT):
             async with self._publications.turn:
                 self._publications.add(publication)
+                self._wake_readers()
                 if self._conversation is not None:  # else the next one sends it
                     self._conversation.post_text(publication.text)
                 try:
@@ -231,6 +232,12 @@ class Client:
             self._tell(Status("closed", "the client was closed"))
         # Without the block's own error, which is raised as it is and not as part of a group.
         await tasks.__aexit__(None, None, None)
+
+    def _wake_readers(self) -> None:
+        """What is held up by a full queue may go on, as long as an answer is waited for."""
+        for reader in self._recovery.followers:
+            assert isinstance(reader, Reader)
+            reader.wake()
 
     def _leave(self, reader: Reader) -> None:
         reader.close()

@@ -22,6 +22,7 @@ logger = logging.getLogger("asgi_notify.client")
 
 OPEN_TIMEOUT = 10.0  # seconds until the server has said welcome
 SHORTEST_BEAT = 0.01  # seconds, whatever the server says
+AHEAD = 1000  # notifications; more than what a server has queued for one client
 TOO_LARGE = 1009  # RFC 6455 7.4.1: the close code of one who got more than it takes
 
 _spell = JSONEncoder(separators=(",", ":")).encode
@@ -213,9 +214,13 @@ class Conversation:
         if not isinstance(item, Notification | Gap):
             reader.end(item)
             return
-        self._is_held = reader.is_full
-        await reader.put(item)
+        # While a publication waits for its answer, there is more room: the one who waits may be
+        # the one who reads, and the answer stands behind what is read here.
+        while not reader.has_room(AHEAD if self._publications.are_waiting else 0):
+            self._is_held = True
+            await reader.moved()
         self._is_held = False
+        reader.put(item)
 
 
 async def _welcome(wire: Wire, url: str) -> Frame:

@@ -103,6 +103,11 @@ class Publications:
         """Nobody waits for the answer any more."""
         self._waiting.pop(publication.ref, None)
 
+    @property
+    def are_waiting(self) -> bool:
+        """Whether an answer to any of them is to come."""
+        return bool(self._waiting)
+
     def resume(self) -> list[str]:
         """A new connection begins; returns all that has no answer, in the order of its making."""
         return [each.text for each in self._waiting.values()]

@@ -1,6 +1,7 @@
 """What one subscriber of a client reads from."""
 
 import logging
+import math
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -37,19 +38,33 @@ class Reader(Follower):
         self.start = since
         self.items: MemoryObjectReceiveStream[Notification | Gap]
         self._put: MemoryObjectSendStream[Notification | Gap]
-        self._put, self.items = anyio.create_memory_object_stream[Notification | Gap](capacity)
+        self._put, self.items = anyio.create_memory_object_stream[Notification | Gap](math.inf)
+        self._capacity = capacity
+        self._is_over = False
+        self._moved = anyio.Event()
         self._settled = anyio.Event()
 
-    async def put(self, item: Notification | Gap) -> None:
-        """Hand over an item; waits for room. One that the subscriber left is dropped."""
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            await self._put.send(item)
+    def put(self, item: Notification | Gap) -> None:
+        """Hand over an item, also where there is no room. One that the subscriber left is dropped.
 
-    @property
-    def is_full(self) -> bool:
-        """Whether `put` would wait."""
-        state = self._put.statistics()
-        return state.current_buffer_used >= state.max_buffer_size
+        It is for the caller to look for room before, and to wait for it.
+        """
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            self._put.send_nowait(item)
+
+    def has_room(self, ahead: int) -> bool:
+        """Whether it holds less than its capacity and so many more; also where it is over."""
+        used = self._put.statistics().current_buffer_used
+        return self._is_over or used < self._capacity + ahead
+
+    async def moved(self) -> None:
+        """Wait until `wake` is called, as it is where an item was read."""
+        self._moved = anyio.Event()
+        await self._moved.wait()
+
+    def wake(self) -> None:
+        """Let the one who waits for room look again."""
+        self._moved.set()
 
     def settle(self) -> None:
         """The server has confirmed the subscription."""
@@ -60,8 +75,10 @@ class Reader(Follower):
     def end(self, error: Exception | None = None) -> None:
         """Nothing more comes, after what has come already."""
         self.error = self.error or error
+        self._is_over = True
         self._put.close()
         self._settled.set()
+        self.wake()
 
     def close(self) -> None:
         """Nothing more is read."""
@@ -153,11 +170,13 @@ class Subscription:
 
     async def _next(self) -> Notification | Gap:
         try:
-            return await self._reader.items.receive()
+            item = await self._reader.items.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             if self._reader.error is not None:
                 raise self._reader.error from None
             raise StopAsyncIteration from None
+        self._reader.wake()
+        return item
 
     async def _tell(self, gap: Gap) -> None:
         if self._on_gap is None:

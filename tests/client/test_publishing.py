@@ -16,6 +16,7 @@ from asgi_notify import (
 )
 from asgi_notify.client import Backoff, ServerUnavailable, connect
 from asgi_notify.client import client as client_module
+from asgi_notify.client import conversation as conversation_module
 from asgi_notify.client.publications import UNDER_WAY
 from tests.client.fake import Frame, Peer, fake_server
 from tests.client.proxy import open_proxy
@@ -145,7 +146,8 @@ async def test_cancelled_it_is_forgotten() -> None:
 
     async def answer_late(peer: Peer, frame: Frame) -> None:
         await cancelled.wait()
-        await answer(peer, frame)
+        await refuse(peer, frame, "failed")  # which nobody waits for, and ends nothing
+        await answer(peer, await peer.expect("publish"))
 
     cancelled, returned = anyio.Event(), anyio.Event()
     async with fake_server(script) as server, connect(server.url, backoff=SOON) as client:
@@ -154,6 +156,7 @@ async def test_cancelled_it_is_forgotten() -> None:
             await arrived.wait()
             tasks.cancel_scope.cancel()
         cancelled.set()
+        assert await client.publish("chat", "first again") == "aaaaaaaa-1"
         await returned.wait()
         assert await client.publish("chat", "second") == "aaaaaaaa-1"
 
@@ -267,6 +270,50 @@ async def test_what_cannot_be_sent_is_refused_at_once() -> None:
                 await client.publish("chat", data)
         with pytest.raises(InvalidName):
             await client.publish("no group", "hello")
+
+
+async def test_who_reads_may_publish_though_more_has_come_than_the_queue_holds() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.subscribe("aaaaaaaa-0")
+        for offset in range(1, 21):
+            await peer.notify(f"aaaaaaaa-{offset}")
+        for _ in range(20):
+            await answer(peer, await peer.expect("publish"))
+        await peer.ends()
+
+    async with (
+        fake_server(script) as server,
+        connect(server.url, capacity=2) as client,
+        client.subscribe("user_42") as notifications,
+    ):
+        for offset in range(1, 21):
+            assert (await anext(notifications)).id == f"aaaaaaaa-{offset}"
+            await client.publish("chat", offset)
+
+
+async def test_what_comes_before_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation_module, "AHEAD", 5)
+    monkeypatch.setattr(client_module, "PUBLISH_TIMEOUT", 0.2)
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.subscribe("aaaaaaaa-0")
+        frame = await peer.expect("publish")
+        for offset in range(1, 21):
+            await peer.notify(f"aaaaaaaa-{offset}")
+        await answer(peer, frame)
+        await peer.ends()
+
+    async with (
+        fake_server(script) as server,
+        connect(server.url, capacity=2) as client,
+        client.subscribe("user_42") as notifications,
+    ):
+        with pytest.raises(ServerUnavailable):
+            await client.publish("chat", "hello")
+        for offset in range(1, 21):
+            assert (await anext(notifications)).id == f"aaaaaaaa-{offset}"
 
 
 @pytest.mark.slow
