@@ -292,6 +292,23 @@ async def test_who_reads_may_publish_though_more_has_come_than_the_queue_holds()
             await client.publish("chat", offset)
 
 
+async def test_a_notification_says_whose_client_has_published_it() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.subscribe()
+        for more in {"user": "auth0|7"}, {}, {"user": None}, {"user": 7}:
+            await peer.send(type="notification", group="chat", id=None, data="hello", **more)
+        await peer.ends()
+
+    async with (
+        fake_server(script) as server,
+        connect(server.url) as client,
+        client.subscribe("chat") as notifications,
+    ):
+        users = [(await anext(notifications)).user for _ in range(4)]
+    assert users == ["auth0|7", None, None, None]
+
+
 async def test_what_comes_before_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation_module, "AHEAD", 5)
     monkeypatch.setattr(client_module, "PUBLISH_TIMEOUT", 0.2)
