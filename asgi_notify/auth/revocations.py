@@ -22,6 +22,7 @@ from ..layers.entries import CLOSE
 from .identity import Identity
 
 __all__ = [
+    "REVOKED",
     "groups_of",
     "is_login_group",
     "is_revoked",

@@ -7,13 +7,14 @@ A connection that came through `Authentication` has a session. For each such one
   From that moment on nothing more goes to the client, whichever way it would go: what a
   handler sends, from a step, a task or a thread, passes `_send`, and what goes past the handlers
   passes `_Until`. So nothing depends on how soon the alarm rings.
-- The connection joins the groups by which a revocation reaches it; see `auth.revocations`.
+- The connection joins the groups by which a revocation reaches it; see `auth.revocations`. After
+  an outage, in which none could, it is asked about again; see `rechecks`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..auth.identity import Identity
-from ..auth.revocations import groups_of, require_unrevoked
+from ..auth.revocations import REVOKED, groups_of, require_unrevoked
 from ..auth.session import EXPIRED, AuthSession
 from ..exceptions import Unauthorized
 from ..layers.base import BaseChannelLayer
@@ -21,6 +22,7 @@ from ..types import Event, Message, Send
 from .connection import Connection
 from .direct import Direct
 from .expiries import expiries_of
+from .rechecks import Rechecks, rechecks_of
 
 __all__ = ["Login"]
 
@@ -42,6 +44,8 @@ class Login:
         self._layer = layer
         self._groups: set[str] = set()
         self._expiries = expiries_of(session.clock)
+        self._rechecks: Rechecks | None = None  # once somebody has shown who it is
+        self._shown: Identity | None = None  # whom it was asked about last
         self._is_guarded = self._has_left = False
         session.is_watched = True
         session.require(self._admit)
@@ -84,10 +88,24 @@ class Login:
         """End the connection."""
         self._connection.close(Unauthorized(EXPIRED))
 
+    @property
+    def identities(self) -> Sequence[Identity]:
+        """Who is logged in; and, while a credential is being renewed, whom the fresh one names."""
+        now, shown = self.session.identity, self._shown
+        if shown is None or shown is now:
+            return () if now is None else (now,)
+        return (shown,) if now is None else (now, shown)
+
+    def revoke(self) -> None:
+        """End the connection, since somebody has revoked the login."""
+        self._connection.close(Unauthorized(REVOKED))
+
     def leave(self) -> None:
         """Let go of it, since the connection has ended."""
         self._has_left = True
         self._expiries.forget(self)
+        if self._rechecks is not None:
+            self._rechecks.forget(self)
 
     async def _admit(self, identity: Identity) -> None:
         """Take an identity, unless it is revoked; in this order, so that nobody slips through."""
@@ -95,9 +113,14 @@ class Login:
         joined = groups - self._groups
         for group in joined:
             await self._layer.group_add(group, channel)
+        self._shown = identity  # an outage that begins after the answer concerns it, too
+        if self._rechecks is None and not self._has_left:
+            self._rechecks = rechecks_of(self._layer)
+            self._rechecks.watch(self)
         try:
             await require_unrevoked(self._layer, identity)
         except Unauthorized:
+            self._shown = None
             for group in joined:
                 await self._layer.group_discard(group, channel)
             raise

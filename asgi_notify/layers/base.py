@@ -2,10 +2,10 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from math import inf
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from ..codec import FrozenMessage, spelled, stamped
 from ..exceptions import InvalidChannelLayerError
@@ -25,6 +25,9 @@ __all__ = ["BaseChannelLayer", "Present", "Sent"]
 
 CAPACITY = 100  # messages; Channels' default
 EXPIRY = 60.0  # seconds; Channels' default
+
+AfterOutage: TypeAlias = Callable[[Callable[[str], bool]], Awaitable[object]]
+"""Called after an outage, with a function that says which groups it concerned, by their names."""
 
 
 class Present(NamedTuple):
@@ -96,6 +99,7 @@ class BaseChannelLayer(ABC):
         self.expiry = positive("expiry", expiry)
         self.overflow = require_overflow(overflow)
         self.debug = debug
+        self._after_outages: list[AfterOutage] = []
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -392,6 +396,26 @@ class BaseChannelLayer(ABC):
         for name in names:
             require_mark(name)
         return await self._is_marked(names, -inf if since is None else since)
+
+    def watch_outages(self, after: AfterOutage) -> None:
+        """Have an async function called whenever this process was cut off from the others.
+
+        What groups were sent meanwhile is read from their histories, and lost where there is
+        none. Whoever must not miss such a message looks elsewhere for what it would have said.
+
+        The function is called in the consumers' loop, as this method is, once the others can be
+        reached again, in a task that is cancelled when the layer closes. It may be called again
+        before it has returned. It is forgotten with that loop. A layer in memory never calls it.
+
+        Args:
+            after: what is called.
+        """
+        self._after_outages.append(after)
+
+    def unwatch_outages(self, after: AfterOutage) -> None:
+        """Have this function called no more; where it is not known, nothing happens."""
+        if after in self._after_outages:
+            self._after_outages.remove(after)
 
     @abstractmethod
     async def flush(self) -> None:

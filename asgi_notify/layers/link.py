@@ -74,6 +74,7 @@ class Link:
         packing: decodes payloads into messages.
         direct: is called with the topic and the message when one comes that is for the
             process itself, and not for the members of a group.
+        after_outage: is called with the part of the engine that can be reached again; never waits.
         options: how long it waits.
 
     Attributes:
@@ -89,6 +90,7 @@ class Link:
         keeps: Callable[[str], History | None],
         packing: Packing,
         direct: Callable[[str, FrozenMessage], object],
+        after_outage: Callable[[str], object],
         options: LinkOptions,
     ) -> None:
         self.engine = engine
@@ -99,6 +101,7 @@ class Link:
         self._keeps = keeps
         self._packing = packing
         self._direct = direct
+        self._after_outage = after_outage
         self._options = options
         self._tasks = Tasks("the link of a channel layer")
         self._followed: dict[str, Followed] = {}
@@ -331,6 +334,7 @@ class Link:
         for group, followed in self._followed.items():
             if followed.part.name == part:
                 self._read_later(group, followed)
+        self._after_outage(part)
 
     # The tasks.
 

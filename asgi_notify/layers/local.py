@@ -191,6 +191,7 @@ class LocalChannelLayer(BaseChannelLayer):
     def _forget_consumers(self) -> None:
         """Let go of what an event loop left behind when it ended."""
         self.hub.abandon()
+        self._after_outages.clear()
         self._loop_is_over()
         self._loop_ref = None
 

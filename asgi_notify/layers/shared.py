@@ -240,7 +240,13 @@ class EngineChannelLayer(LocalChannelLayer):
     async def _opened(self) -> Link:
         engine = self._make_engine()
         link = Link(
-            self.hub, engine, self._keeps, self._packing, self._take_direct, self._link_options
+            self.hub,
+            engine,
+            self._keeps,
+            self._packing,
+            self._take_direct,
+            self._outage_ends,
+            self._link_options,
         )
         await link.open()
         self._leases = Leases(
@@ -259,6 +265,17 @@ class EngineChannelLayer(LocalChannelLayer):
         for task in (self._deliveries.hold_on, self._leases.renew, self._leases.sweep):
             link.start(task)
         return link
+
+    def _outage_ends(self, part: str) -> None:
+        link = self._link
+        if link is None:
+            return  # it is just being opened, and nobody could miss anything before
+
+        def is_concerned(group: str) -> bool:
+            return link.engine.part_of(group) == part
+
+        for after in self._after_outages:
+            link.start(partial(after, is_concerned))
 
     # The hub's watcher.
 

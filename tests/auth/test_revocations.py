@@ -18,6 +18,7 @@ from asgi_notify import (
     path,
 )
 from asgi_notify.auth import Identity, is_revoked, revoke_token, revoke_user
+from asgi_notify.consumers.rechecks import rechecks_of
 from asgi_notify.exceptions import ConfigurationError, LayerUnavailable
 from asgi_notify.layers import BaseChannelLayer
 from asgi_notify.protocol import PROTOCOL
@@ -25,7 +26,7 @@ from asgi_notify.users import disconnect_user
 from tests.consumers.harness import CONNECT, Wire, assert_nothing_left, left, text
 from tests.consumers.streams import LEFT, Stream, until
 from tests.frames import Client
-from tests.layers.double import DoubleLayer, Place
+from tests.layers.double import DoubleEngine, DoubleLayer, Place
 
 from .tools import NOW, Clock, LoggedIn, closed, credential
 
@@ -327,6 +328,135 @@ async def test_every_process_ends_and_refuses_them(clock: Clock) -> None:
             assert [closed(wire) for wire in wires] == [ENDED, ENDED, ENDED, None]
             for layer in (one, two):
                 assert not await shows_up(layer, clock)
+
+
+# After an outage.
+
+
+def engine_of(layer: DoubleLayer) -> DoubleEngine:
+    assert layer._link is not None
+    assert isinstance(layer._link.engine, DoubleEngine)
+    return layer._link.engine
+
+
+@asynccontextmanager
+async def two_processes(
+    clock: Clock, kind: type[DoubleLayer] = DoubleLayer
+) -> AsyncIterator[tuple[DoubleLayer, DoubleLayer]]:
+    place = Place(clock)
+    async with DoubleLayer(place, clock=clock) as one, kind(place, clock=clock) as two:
+        yield one, two
+
+
+@pytest.mark.parametrize("by", ["user", "token"])
+async def test_a_process_that_was_cut_off_meanwhile_ends_them_when_it_is_back(
+    by: str, clock: Clock
+) -> None:
+    lobby, plain, own, threaded = wire_of(), wire_of(False), wire_of(False), wire_of(False)
+    stream = Stream((b"accept", b"text/event-stream"), path="/notifications/", query="group=news")
+    poll = Stream(path="/notifications/", query="group=news")
+    kinds = [
+        (Everything, lobby), (Everything, plain), (AsyncWebsocketConsumer, own),
+        (WebsocketConsumer, threaded), (EverythingOverHttp, stream), (EverythingOverHttp, poll),
+    ]  # fmt: skip
+    others = [
+        (Identity("bob", issued_at=NOW - 10, token_id="token 2"), wire_of()),
+        (Identity("ann", issued_at=NOW + 10, token_id="token 3"), wire_of()),  # came back since
+        (Identity("cleo"), wire_of(False)),
+    ]
+    async with two_processes(clock) as (one, two):
+        pairs: list[tuple[Any, Wire]] = [
+            (LoggedIn(at(kind, two), clock, ANN), wire) for kind, wire in kinds
+        ]
+        pairs += [(LoggedIn(at(Everything, two), clock, who), wire) for who, wire in others]
+        async with running(*pairs):
+            sockets = [lobby, plain, own, threaded]
+            staying = [wire for _, wire in others]
+            await until(lambda: all(map(is_open, sockets + staying)) and bool(stream.chunks))
+            await until(lambda: len(list(two.hub.members("news"))) == 2)
+            engine_of(two).cut()
+            if by == "user":
+                await revoke_user(one, "ann", seconds=HOUR, clock=clock)
+            else:
+                await revoke_token(one, "token 1", seconds=HOUR, clock=clock)
+            await anyio.wait_all_tasks_blocked()
+            assert not any(wire.close for wire in sockets)  # nobody could tell
+            engine_of(two).mend()
+            await until(lambda: all(closed(wire) == ENDED for wire in sockets))
+            await until(lambda: bool(poll.chunks) and not stream.sent[-1].get("more_body", True))
+            assert status(poll) == 401
+            await anyio.wait_all_tasks_blocked()
+            assert not any(wire.close for wire in staying)
+            assert len(rechecks_of(two)) == len(others)
+        assert not two._after_outages
+        assert not len(rechecks_of(two))
+
+
+async def test_a_process_that_is_cut_off_again_asks_again(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asgi_notify.consumers.rechecks.PAUSE", 0.01)
+
+    class Busy(DoubleLayer):
+        refused = 0
+
+        async def _is_marked(self, *args: Any) -> bool:
+            if self.refused:
+                self.refused -= 1
+                if not self.refused:
+                    engine_of(self).cut()
+                raise LayerUnavailable("not just now")
+            return await super()._is_marked(*args)
+
+    wire = wire_of()
+    async with two_processes(clock, Busy) as (one, two):
+        assert isinstance(two, Busy)
+        async with running((LoggedIn(at(Everything, two), clock, ANN), wire)):
+            await until(lambda: is_open(wire))
+            engine_of(two).cut()
+            await revoke_user(one, "ann", seconds=HOUR, clock=clock)
+            two.refused = 3
+            engine_of(two).mend()
+            await until(lambda: engine_of(two).is_cut)
+            assert wire.close is None
+            engine_of(two).mend()
+            await until(lambda: closed(wire) == ENDED)
+
+
+@pytest.mark.parametrize("when", ["connecting", "renewing"])
+async def test_an_outage_right_after_the_answer_lets_nobody_slip_through(
+    when: str, clock: Clock
+) -> None:
+    class Cut(DoubleLayer):
+        other: DoubleLayer | None = None
+
+        async def _is_marked(self, *args: Any) -> bool:
+            found = await super()._is_marked(*args)
+            if self.other is not None:
+                other, self.other = self.other, None
+                engine_of(self).cut()
+                await revoke_token(other, "token 2", seconds=HOUR, clock=clock)
+                engine_of(self).mend()
+                await until(lambda: not rechecks_of(self)._due)
+            return found
+
+    two_ = Identity("ann", issued_at=NOW - 10, token_id="token 2")
+    wire = wire_of()
+    async with two_processes(clock, Cut) as (one, two):
+        assert isinstance(two, Cut)
+        if when == "connecting":
+            two.other = one
+            who = two_
+        else:
+            who = ANN
+        app = LoggedIn(at(Everything, two), clock, who)
+        async with running((app, wire)):
+            if when == "renewing":
+                await until(lambda: is_open(wire))
+                two.other = one
+                shown = credential("ann", issued_at=NOW - 10, token_id="token 2")
+                wire.tell(text(json.dumps({"type": "auth", "token": shown})))
+            await until(lambda: status(wire) == 401 or closed(wire) == ENDED)
 
 
 # Arguments.
