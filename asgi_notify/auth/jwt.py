@@ -134,8 +134,15 @@ class JWTVerifier:
             claims,
             expires_at=expires_at,
             issued_at=issued_at,
-            token_id=token_id if isinstance(token_id, str) else None,
+            token_id=_text(token_id),
         )
+
+
+def _text(claim: object) -> str | None:
+    """A name as a claim says it: RFC 7519 4.1.7 asks for text, and some services number theirs."""
+    if isinstance(claim, bool) or not isinstance(claim, str | int | float):
+        return None
+    return str(claim)
 
 
 def _header(token: str) -> tuple[str | None, str]:

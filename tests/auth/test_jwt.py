@@ -138,6 +138,13 @@ async def test_a_token_says_more() -> None:
     assert identity.expires_at == pytest.approx(expires_at + 5)
 
 
+@pytest.mark.parametrize(("jti", "token_id"), [(17, "17"), (1.5, "1.5"), (True, None), ([1], None)])
+async def test_a_token_may_be_numbered(jti: object, token_id: str | None) -> None:
+    """So that it can be revoked alone; what is neither text nor number names no token."""
+    identity = await JWTVerifier(SECRET)(token(jti=jti))
+    assert identity.token_id == token_id
+
+
 async def test_another_claim_may_be_the_user() -> None:
     verify = JWTVerifier(SECRET, user_claim="uid")
     assert (await verify(token(uid=42))).id == "42"
