@@ -12,12 +12,15 @@ A connection that came through `Authentication` has a session. For each such one
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
+from time import monotonic
 
 from ..auth.identity import Identity
 from ..auth.revocations import REVOKED, groups_of, require_unrevoked
 from ..auth.session import EXPIRED, AuthSession
 from ..exceptions import Unauthorized
 from ..layers.base import BaseChannelLayer
+from ..limits.counting import Rate
 from ..types import Event, Message, Send
 from .connection import Connection
 from .direct import Direct
@@ -25,6 +28,12 @@ from .expiries import expiries_of
 from .rechecks import Rechecks, rechecks_of
 
 __all__ = ["Login"]
+
+# A renewal is verified, and the rule is asked about each subscription, of which there may be a
+# hundred: so it costs far more than the one frame that it is.
+RENEWALS = Rate(
+    1.0, 10.0, "credentials are renewed too fast: wait until this one expires", monotonic
+)
 
 
 class Login:
@@ -46,6 +55,7 @@ class Login:
         self._expiries = expiries_of(session.clock)
         self._rechecks: Rechecks | None = None  # once somebody has shown who it is
         self._shown: Identity | None = None  # whom it was asked about last
+        self._renewed_until = -inf  # when the renewals so far are paid for
         self._is_guarded = self._has_left = False
         session.is_watched = True
         session.require(self._admit)
@@ -83,6 +93,18 @@ class Login:
         """Raise `Unauthorized` if it has expired."""
         if self.is_over():
             raise Unauthorized(EXPIRED)
+
+    def count_renewal(self) -> None:
+        """Count that a fresh credential was shown, whatever it is worth.
+
+        Raises:
+            TooManyRequests: these come too fast.
+        """
+        now = RENEWALS.clock()
+        until = max(self._renewed_until, now) + RENEWALS.step
+        if until - now > RENEWALS.burst:
+            raise RENEWALS.too_fast(until - now - RENEWALS.burst)
+        self._renewed_until = until
 
     def expire(self) -> None:
         """End the connection."""

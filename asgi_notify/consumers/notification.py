@@ -191,6 +191,8 @@ class NotificationConsumer(Notifications, AsyncWebsocketConsumer):
             raise BadFrame("bad_request", "no credentials are taken at this path", request.ref)
         is_first = login.is_awaited
         try:
+            if not is_first:
+                login.count_renewal()
             identity = await login.session.authenticate(request.token)
         except Exception as error:
             if is_first:

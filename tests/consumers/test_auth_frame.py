@@ -367,6 +367,42 @@ async def test_what_a_fresh_credential_does_not_allow_any_more_ends(
         assert (await client.expect("error"))["code"] == "not_subscribed"
 
 
+async def test_who_renews_without_end_is_refused_before_anybody_is_asked(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each renewal asks the rule about each subscription, so that it costs more than a frame."""
+    asked: list[str] = []
+
+    class Counting(NotificationConsumer):
+        async def authorize(self, group: str) -> bool:
+            asked.append(group)
+            return True
+
+    passing = Clock()
+    monkeypatch.setattr("asgi_notify.consumers.login.RENEWALS.clock", passing)
+    headers = [(b"authorization", f"Bearer {credential('7')}".encode())]
+    async with Client(guarded(Counting, clock), headers=headers) as client:
+        await client.welcome()
+        await client.subscribe("news")
+        for renewal in range(10):
+            # What is worth nothing is counted, too: to find that out costs as well.
+            shown = credential("7") if renewal < 8 else "nothing"
+            await client.say(type="auth", token=shown, ref=renewal)
+            await client.expect("authenticated" if renewal < 8 else "error")
+        assert len(asked) == 1 + 8
+        await client.say(type="auth", token=credential("7"), ref="too fast")
+        error = await client.expect("error")
+        assert (error["code"], error["ref"]) == ("too_many", "too fast")
+        await client.say(type="ping")
+        await client.expect("pong")
+        assert len(asked) == 1 + 8
+        passing.move(1)
+        await client.say(type="auth", token=credential("7"))
+        await client.expect("authenticated")
+        await client.say(type="auth", token=credential("7"))
+        assert (await client.expect("error"))["code"] == "too_many"
+
+
 async def test_a_join_of_ones_own_is_not_asked_again(
     clock: Clock, layer: InMemoryChannelLayer
 ) -> None:
