@@ -122,7 +122,9 @@ class Tickets:
         shown = self._signed.verify(ticket.removeprefix(TICKET))
         # Somewhat longer than it is good here, as the clock may be behind in another process.
         seconds = (shown.expires_at or 0.0) - self._clock() + SKEW
-        if not await self.layer.mark(f"{TICKET}{shown.token_id}", seconds):
+        # Clients decide how many tickets there are, and must not take the room of revocations.
+        name = f"{TICKET}{shown.token_id}"
+        if not await self.layer.mark(name, seconds, leave_room=True):
             raise Unauthorized("this ticket was used already; get another one for each connection")
         login, groups = shown.claims["login"], shown.claims.get("groups")
         return Identity(

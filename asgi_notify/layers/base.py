@@ -359,7 +359,9 @@ class BaseChannelLayer(ABC):
         require_channel_name(channel)
         await self._presence_unfollow(group, channel)
 
-    async def mark(self, name: str, seconds: float, *, at: float | None = None) -> bool:
+    async def mark(
+        self, name: str, seconds: float, *, at: float | None = None, leave_room: bool = False
+    ) -> bool:
         """Remember a name for a while, on all processes, and return whether it is new.
 
         Of several that mark the same name at the same time, one is told that it is new. So
@@ -371,6 +373,8 @@ class BaseChannelLayer(ABC):
             seconds: for how long.
             at: a moment that the mark stands for, in seconds since 1970; of several, the latest
                 counts. None stands for a moment later than all others.
+            leave_room: refuse it where a layer in memory is nearly full, so that what clients
+                cause takes no room from what the application has to remember.
 
         Raises:
             ConfigurationError: the time makes no sense.
@@ -378,7 +382,8 @@ class BaseChannelLayer(ABC):
             LayerUnavailable: nobody knows whether it is remembered, or there is no room.
         """
         require_mark(name)
-        return await self._mark(name, positive("seconds", seconds), inf if at is None else at)
+        moment = inf if at is None else at
+        return await self._mark(name, positive("seconds", seconds), moment, leave_room)
 
     async def is_marked(self, *names: str, since: float | None = None) -> bool:
         """Whether one of these names is remembered now.
@@ -477,7 +482,7 @@ class BaseChannelLayer(ABC):
     async def _presence_unfollow(self, group: str, channel: str) -> None: ...
 
     @abstractmethod
-    async def _mark(self, name: str, seconds: float, at: float) -> bool: ...
+    async def _mark(self, name: str, seconds: float, at: float, leave_room: bool) -> bool: ...
 
     @abstractmethod
     async def _is_marked(self, names: Collection[str], since: float) -> bool: ...

@@ -13,6 +13,8 @@ __all__ = ["MAX_MARKS", "Marks", "require_mark"]
 
 MAX_MARKS = 100_000  # about 30 MB
 
+RESERVE = 10  # one in so many is only for marks that do not leave room
+
 STEPS = 2  # marks that one call lets go of; more than it may add
 
 _NAME = re.compile(r"[!-~]{1,200}")
@@ -53,7 +55,7 @@ class Marks:
         """How many marks are in memory."""
         return len(self._known)
 
-    def mark(self, name: str, seconds: float, at: float = inf) -> bool:
+    def mark(self, name: str, seconds: float, at: float = inf, leave_room: bool = False) -> bool:
         """Remember a name for so long; return whether it was not remembered yet.
 
         Raises:
@@ -66,9 +68,10 @@ class Marks:
             self._known[name] = max(ends, now + seconds), max(latest, at)
             return False
         if name not in self._known:
-            if len(self._known) >= self._max_marks:
+            reserve = self._max_marks // RESERVE if leave_room else 0
+            if len(self._known) >= self._max_marks - reserve:
                 raise LayerUnavailable(
-                    f"{self._max_marks} marks are remembered, and there is no room for another "
+                    f"{len(self._known)} marks are remembered, and there is no room for another "
                     "one: a layer on a server has more"
                 )
             heappush(self._row, (now + seconds, name))

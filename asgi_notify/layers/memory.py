@@ -182,8 +182,8 @@ class InMemoryChannelLayer(LocalChannelLayer):
 
     # Marks.
 
-    async def _mark(self, name: str, seconds: float, at: float) -> bool:
-        return await self._run(self._marks.mark, name, seconds, at)
+    async def _mark(self, name: str, seconds: float, at: float, leave_room: bool) -> bool:
+        return await self._run(self._marks.mark, name, seconds, at, leave_room)
 
     async def _is_marked(self, names: Collection[str], since: float) -> bool:
         return await self._run(self._marks.is_marked, names, since)

@@ -517,7 +517,8 @@ class EngineChannelLayer(LocalChannelLayer):
 
     # Marks.
 
-    async def _mark(self, name: str, seconds: float, at: float) -> bool:
+    async def _mark(self, name: str, seconds: float, at: float, leave_room: bool) -> bool:
+        # There is always room: a server has as much as it has memory.
         # Once: sent again, it would find its own mark, and say that the name is not new.
         return await self._there_once(self._mark_there, name, seconds, at)
 

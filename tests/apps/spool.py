@@ -104,7 +104,7 @@ class SpoolLayer(BaseChannelLayer):
     async def _presence_unfollow(self, group: str, channel: str) -> NoReturn:
         self._is_not_there()
 
-    async def _mark(self, name: str, seconds: float, at: float) -> NoReturn:
+    async def _mark(self, name: str, seconds: float, at: float, leave_room: bool) -> NoReturn:
         self._is_not_there()
 
     async def _is_marked(self, names: Collection[str], since: float) -> NoReturn:

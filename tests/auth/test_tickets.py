@@ -166,6 +166,22 @@ async def test_a_ticket_that_nobody_can_mark_lets_nobody_in(clock: Clock) -> Non
         await full.redeem(await ticket_of(full))
 
 
+async def test_tickets_leave_room_to_revoke_somebody(clock: Clock) -> None:
+    layer = InMemoryChannelLayer(max_marks=20, clock=clock)
+    tickets = Tickets(KEY, layer, clock=clock)
+    for _ in range(18):
+        await tickets.redeem(await ticket_of(tickets))
+    with pytest.raises(LayerUnavailable, match="no room"):
+        await tickets.redeem(await ticket_of(tickets))
+    await revoke_user(layer, "bob", seconds=3600, clock=clock)
+    await revoke_user(layer, "cleo", seconds=3600, clock=clock)
+    with pytest.raises(LayerUnavailable, match="no room"):
+        await revoke_user(layer, "dan", seconds=3600, clock=clock)
+    clock.move(600)  # no ticket is good any more
+    await revoke_user(layer, "dan", seconds=3600, clock=clock)
+    await tickets.redeem(await ticket_of(tickets))
+
+
 async def test_who_is_revoked_gets_no_ticket(tickets: Tickets, clock: Clock) -> None:
     await revoke_user(tickets.layer, "ann", seconds=3600, clock=clock)
     with pytest.raises(Unauthorized, match="ended"):
@@ -329,6 +345,9 @@ async def test_a_ticket_renews_too_and_once(tickets: Tickets, clock: Clock) -> N
         await client.subscribe("sport")
         await client.say(type="auth", token=ticket)
         assert (await client.expect("authenticated"))["expires_at"] == NOW + 7200
+        error = await client.expect("error")  # the ticket is for another group alone
+        assert (error["code"], error["group"]) == ("forbidden", "sport")
+        await client.expect("unsubscribed")
         await client.say(type="auth", token=ticket)
         assert (await client.expect("error"))["code"] == "unauthorized"
         await client.say(type="subscribe", group="user_7")

@@ -165,6 +165,18 @@ async def test_too_many_marks_refuse_the_new_one_and_forget_none() -> None:
     assert await layer.is_marked("b")
 
 
+async def test_a_mark_that_leaves_room_to_others_is_refused_first() -> None:
+    layer = InMemoryChannelLayer(max_marks=10)
+    for number in range(9):
+        assert await layer.mark(f"a{number}", 10, leave_room=True)
+    with pytest.raises(LayerUnavailable, match="no room"):
+        await layer.mark("b", 10, leave_room=True)
+    assert not await layer.mark("a0", 10, leave_room=True)
+    assert await layer.mark("b", 10)
+    with pytest.raises(LayerUnavailable, match="no room"):
+        await layer.mark("c", 10)
+
+
 MAX_MARKS = 4
 names = st.sampled_from("abcdefg")
 
