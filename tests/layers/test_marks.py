@@ -165,6 +165,7 @@ async def test_too_many_marks_refuse_the_new_one_and_forget_none() -> None:
     assert await layer.is_marked("b")
 
 
+@contract
 async def test_a_mark_that_leaves_room_to_others_is_refused_first() -> None:
     layer = InMemoryChannelLayer(max_marks=10)
     for number in range(9):
