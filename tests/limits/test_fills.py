@@ -156,7 +156,8 @@ def test_unfinished_posts_take_no_more_than_is_stated() -> None:
         # 154 KiB for each, and 26 for each that was refused, until the garbage is collected.
         assert grown < 64 * 200 * 1024 + 736 * 32 * 1024
         assert sorted(set(answers)) == [408, 503]
-        assert answers.count(408) == 64
+        # A machine that takes longer than the timeout to open all of them has taken more, in turn.
+        assert answers.count(408) >= 64
         assert ask(server) == 200
 
 
