@@ -19,6 +19,13 @@ OURS, RAW, OTHERS, TEXT = "#1f6fb2", "#22303c", "#b3bcc2", "#22303c"
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # no line goes through words
 
 RAW_LOOP = "raw"
+# Who is in the pictures, where they have the figure; the report has all.
+SHOWN = frozenset(
+    {
+        RAW_LOOP, "ours_async", "ours_notification", "ours_sync", "ours_sse", "websockets",
+        "broadcaster", "litestar", "socketio", "channels",
+    }
+)  # fmt: skip
 FAR = 6.0  # bars of more than this many times the loop's end there, and say how long they are
 
 
@@ -99,7 +106,7 @@ def _bars(question: Question, results: Results) -> dict[str, Spread]:
     """The answers, the least first."""
     bars: dict[str, Spread] = {}
     how: How = "ratio"
-    for contender in results.contenders(question.workload):
+    for contender in SHOWN.intersection(results.contenders(question.workload)):
         figure = Figure(question.workload, question.case, contender, question.name)
         loop = Figure(question.workload, question.case, RAW_LOOP, question.name)
         if found := compare(figure, loop if question.is_ratio else None, how, results):
