@@ -73,7 +73,10 @@ class Running:
             Server("uvicorn-bounded", "tests.apps.passing:app", env=env)
         )
         self.clients: dict[str, Client] = {
-            path: stack.enter_context(connect(f"{self.server.ws}/{path}", compression=None))
+            # Pings would use `random` in threads, while hypothesis watches who does.
+            path: stack.enter_context(
+                connect(f"{self.server.ws}/{path}", compression=None, ping_interval=None)
+            )
             for path in PATHS
         }
         for path in STREAMS:
@@ -163,7 +166,9 @@ def slow_client(server: Server, kind: str) -> Iterator[Client]:
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
-        with connect(f"{server.ws}/fan/", sock=sock, max_queue=1, compression=None) as slow:
+        with connect(
+            f"{server.ws}/fan/", sock=sock, max_queue=1, compression=None, ping_interval=None
+        ) as slow:
             yield slow
 
 

@@ -137,7 +137,7 @@ def test_a_notification_passes_few_functions_on_its_way_to_the_socket(make: Make
     run("/notifications/42/", test, make)
 
 
-@pytest.mark.parametrize(("make", "functions", "files"), [(consumer, 26, 8), (application, 32, 11)])
+@pytest.mark.parametrize(("make", "functions", "files"), [(consumer, 26, 9), (application, 32, 12)])
 def test_a_frame_of_the_client_passes_few_functions_on_its_way_to_the_answer(
     make: Make, functions: int, files: int
 ) -> None:
@@ -149,7 +149,7 @@ def test_a_frame_of_the_client_passes_few_functions_on_its_way_to_the_answer(
 
 
 @pytest.mark.parametrize(
-    ("make", "functions", "files"), [(consumer, 72, 25), (application, 79, 27)]
+    ("make", "functions", "files"), [(consumer, 73, 26), (application, 80, 28)]
 )
 def test_a_subscription_that_resumes_passes_few_functions_on_its_way_to_the_answer(
     make: Make, functions: int, files: int

@@ -96,7 +96,8 @@ async def open_wires(
             wire.scope["subprotocols"] = [PROTOCOL] if protocol else []
             tasks.start_soon(wire.run, app)
         await until(lambda: all(wire.sent for wire in wires))
-        await until(lambda: all(mailbox.is_read for mailbox in layer.hub.attached))
+        # Asleep, not just about to look again, as while a thread hands back its handler.
+        await until(lambda: all(mailbox._reader for mailbox in layer.hub.attached))
         yield wires
         for wire in wires:
             wire.tell(left())
