@@ -6,7 +6,7 @@ from ..layers.base import BaseChannelLayer
 from ..layers.results import Sent
 from ..protocol import BadFrame, Request
 from ..users import user_group
-from .subscriptions import as_text
+from .subscriptions import PUBLISHED_BY, as_text
 
 __all__ = ["publish"]
 
@@ -27,7 +27,7 @@ async def publish(request: Request, identity: Identity | None, layer: BaseChanne
         raise BadFrame("bad_request", str(error), request.ref, request.group) from error
     message = {"type": "send.notification", "data": request.data}
     if identity is not None:
-        message["user"] = identity.id
+        message[PUBLISHED_BY] = identity.id
     return await layer.group_send(request.group, message, idempotency_key=_key(request, identity))
 
 

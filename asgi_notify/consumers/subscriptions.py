@@ -30,11 +30,23 @@ from .handlers import awaitable, require_yes
 from .passing import is_ours
 from .rooms import captured_by_path, named_group, room_group
 
-__all__ = ["Notifications", "as_text", "frame_of", "last_frame", "last_text", "text_of"]
+__all__ = [
+    "PUBLISHED_BY",
+    "Notifications",
+    "as_text",
+    "frame_of",
+    "last_frame",
+    "last_text",
+    "text_of",
+]
 
 logger = logging.getLogger("asgi_notify.notifications")
 
 _OF_A_USER = re.compile(r"user_(0|[1-9][0-9]*)")
+
+# Whose client has sent a message. Back ends may have a "user" in theirs, which is no client's
+# business.
+PUBLISHED_BY = "published_by"
 
 # Made once: json.dumps() makes an encoder at each call, if it is given options.
 _spell = JSONEncoder(allow_nan=False, default=plain).encode
@@ -63,7 +75,7 @@ def as_text(data: object) -> str:
 # and its frame is made once.
 frame_of = SpelledOnce(
     lambda message: frames.notification(
-        message.group, message.position, message["data"], message.get("user")
+        message.group, message.position, message["data"], message.get(PUBLISHED_BY)
     )
 )
 _texts = SpelledOnce(lambda message: as_text(message["data"]))
@@ -293,7 +305,7 @@ class Notifications(AsyncConsumer):
             return frames.notification(self.room_group_name or None, None, text)
         if self._has_own_text:  # the text may differ from client to client, so it is not shared
             text = self.render(event["data"])
-            return frames.notification(event.group, event.position, text, event.get("user"))
+            return frames.notification(event.group, event.position, text, event.get(PUBLISHED_BY))
         return frame_of(event)
 
     async def group_gap(self, event: Message, /) -> None:

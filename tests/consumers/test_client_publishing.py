@@ -52,6 +52,20 @@ async def test_a_chat_needs_no_consumer_of_its_own() -> None:
         }  # fmt: skip
 
 
+@pytest.mark.parametrize("user", ["ann", 7, {"mail": "ann@example.com"}, object()])
+async def test_what_a_back_end_calls_user_stays_inside(
+    user: object, layer: InMemoryChannelLayer
+) -> None:
+    async with Client(lobby(CHAT)) as client:
+        await client.welcome()
+        await client.subscribe("chat_2")
+        message = {"type": "send.notification", "data": "hello", "user": user}
+        await layer.group_send("chat_2", message)
+        notification = await client.expect("notification")
+        assert notification["data"] == "hello"
+        assert "user" not in notification
+
+
 async def test_a_publisher_need_not_watch() -> None:
     by = public("chat", actions=["publish"])
     async with Client(lobby(by)) as client:
