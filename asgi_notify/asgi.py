@@ -19,6 +19,7 @@ __all__ = [
     "client_address",
     "close",
     "header",
+    "header_values",
     "json_response",
     "query_value",
     "refusal",
@@ -54,6 +55,15 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key.lower() == name:
             return bytes(value).decode("latin-1")
     return None
+
+
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """The values of all headers of that lower-case name, read as `header` reads them."""
+    return [
+        bytes(value).decode("latin-1")
+        for key, value in scope.get("headers", ())
+        if key.lower() == name
+    ]
 
 
 def client_address(scope: Scope) -> str:

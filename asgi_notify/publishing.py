@@ -12,7 +12,6 @@ from .asgi import header, json_response
 from .consumers.handlers import require_yes
 from .consumers.http import AsyncHttpConsumer
 from .consumers.rooms import captured_by_path, room_group
-from .consumers.subscriptions import as_text
 from .exceptions import (
     ClientError,
     ConfigurationError,
@@ -25,6 +24,7 @@ from .exceptions import (
 from .hosts import arrived_over_loopback, is_loopback, is_proxied, requested_host
 from .layers.idempotency import require_key
 from .settings import MAX_BODY_SIZE
+from .spelling import as_text
 from .types import Event, Message, Receive, Scope
 
 __all__ = ["PublishConsumer"]

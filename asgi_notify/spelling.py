@@ -1,12 +1,25 @@
 """How a message is put into words once, for all who get the same words."""
 
 from collections.abc import Callable
+from json import JSONEncoder
 from typing import Any, Generic, TypeVar
 
-from .codec import FrozenMessage
+from .codec import FrozenMessage, plain
+from .exceptions import InvalidMessage
+from .protocol import frames
 from .types import Message
 
-__all__ = ["MEMORY", "LastSpelled", "SpelledOnce"]
+__all__ = [
+    "MEMORY",
+    "PUBLISHED_BY",
+    "LastSpelled",
+    "SpelledOnce",
+    "as_text",
+    "frame_of",
+    "last_frame",
+    "last_text",
+    "text_of",
+]
 
 MEMORY = 4 * 1024 * 1024  # characters; thousands of usual texts
 ENTRY = 512  # characters that an entry counts for beside its text: the message is held, too
@@ -81,3 +94,56 @@ class LastSpelled(Generic[Words]):
             text = None
         self.known = message, text
         return text
+
+
+# Whose client has sent a message. Back ends may have a "user" in theirs, which is no client's
+# business.
+PUBLISHED_BY = "published_by"
+
+# Made once: json.dumps() makes an encoder at each call, if it is given options.
+_spell = JSONEncoder(allow_nan=False, default=plain).encode
+
+
+def as_text(data: object) -> str:
+    """The text frame that carries a notification's data: text as it is, anything else as JSON.
+
+    Values that JSON does not have, such as a date, are written as `plain` says.
+
+    Raises:
+        InvalidMessage: the data cannot be written as text or JSON.
+    """
+    try:
+        text = data if isinstance(data, str) else _spell(data)
+        if not text.isascii():
+            text.encode()  # raises for half of a surrogate pair, which UTF-8 cannot encode
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidMessage(f"its data cannot be sent as text or JSON: {error}") from error
+    if text is not data:
+        frames.require_shallow(text)
+    return text
+
+
+# Shared by all connections of the process: all members of a group get the same message object,
+# and its frame is made once.
+frame_of = SpelledOnce(
+    lambda message: frames.notification(
+        message.group, message.position, message["data"], message.get(PUBLISHED_BY)
+    )
+)
+_texts = SpelledOnce(lambda message: as_text(message["data"]))
+
+
+def text_of(message: Message) -> str:
+    """What a client without the protocol gets, unless `Notifications.render` is overridden."""
+    data = message["data"]
+    if type(data) is str and data.isascii():  # what `as_text` would find, and most often is so
+        return data
+    # It is not worth remembering where the data is the text already, or where the message was
+    # sent to one channel, so that nobody else asks for it.
+    if isinstance(data, str) or not isinstance(message, FrozenMessage) or message.group is None:
+        return as_text(data)
+    return _texts(message)
+
+
+last_frame = LastSpelled(frame_of)
+last_text = LastSpelled(text_of)

@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 from .asgi import json_response
-from .auth.identity import identity_of
-from .auth.session import session_of
+from .auth.session import identity_now
 from .auth.tickets import Tickets
 from .consumers.http import AsyncHttpConsumer
 from .exceptions import ClientError, ConfigurationError, InvalidName, MethodNotAllowed, Unauthorized
@@ -47,8 +46,7 @@ class TicketConsumer(AsyncHttpConsumer):
     async def handle(self, body: bytes) -> None:
         if self.scope["method"] != "POST":
             raise MethodNotAllowed("POST")
-        session = session_of(self.scope)
-        identity = identity_of(self.scope) if session is None else session.identity
+        identity = identity_now(self.scope)
         if identity is None:
             raise Unauthorized("a ticket is for who has logged in; show a credential")
         try:

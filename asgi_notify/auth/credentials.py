@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from ..asgi import query_value
+from ..asgi import header_values, query_value
 from ..exceptions import Unauthorized
 from ..types import Scope
 
@@ -97,7 +97,7 @@ def _token(subprotocol: str) -> str:
 
 
 def _bearer(scope: Scope) -> list[str]:
-    values = _values(scope, b"authorization")
+    values = header_values(scope, b"authorization")
     if len(values) > 1:  # RFC 9110 5.3: a header that is no list stands there once
         raise Unauthorized("there are several Authorization headers; send one")
     found = []
@@ -114,16 +114,8 @@ def _cookies(scope: Scope, wanted: str) -> list[str]:
     Source: RFC 6265, section 4.2.
     """
     found = []
-    for part in ";".join(_values(scope, b"cookie")).split(";"):
+    for part in ";".join(header_values(scope, b"cookie")).split(";"):
         name, equals, value = part.strip().partition("=")
         if equals and name == wanted:
             found.append(value.strip('"'))
     return found
-
-
-def _values(scope: Scope, name: bytes) -> list[str]:
-    return [
-        bytes(value).decode("latin-1")
-        for key, value in scope.get("headers", ())
-        if key.lower() == name
-    ]

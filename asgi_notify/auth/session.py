@@ -8,7 +8,7 @@ from ..exceptions import Forbidden
 from ..types import Scope
 from .identity import Identity, identity_of
 
-__all__ = ["AuthSession", "Verify", "session_of"]
+__all__ = ["AuthSession", "Verify", "identity_now", "session_of"]
 
 Verify: TypeAlias = Callable[[str], Awaitable[Identity]]
 """Who shows this credential; raises `Unauthorized` where it is worth nothing."""
@@ -96,3 +96,9 @@ def session_of(scope: Scope) -> AuthSession | None:
     """The session of a connection; None where no `Authentication` stands in front."""
     session: AuthSession | None = scope.get(_KEY)
     return session
+
+
+def identity_now(scope: Scope) -> Identity | None:
+    """Who is on a connection at this moment: what its session knows, else what the scope says."""
+    session: AuthSession | None = scope.get(_KEY)
+    return identity_of(scope) if session is None else session.identity

@@ -5,8 +5,8 @@ from ..exceptions import InvalidMessage
 from ..layers.base import BaseChannelLayer
 from ..layers.results import Sent
 from ..protocol import BadFrame, Request
+from ..spelling import PUBLISHED_BY, as_text
 from ..users import user_group
-from .subscriptions import PUBLISHED_BY, as_text
 
 __all__ = ["publish"]
 

@@ -22,6 +22,7 @@ from ..layers.results import Joined
 from ..limits.allowance import allowance_of
 from ..positions import Position
 from ..protocol import PROTOCOL, BadFrame, Request, frames, read
+from ..spelling import as_text, last_frame, last_text
 from ..types import Event, Message, Receive, Scope, Send
 from .client_publishing import publish
 from .direct import Direct, direct_of
@@ -29,7 +30,7 @@ from .handlers import awaitable
 from .passing import is_ours
 from .peer import Peer
 from .rooms import room_group, since_of
-from .subscriptions import Notifications, as_text, last_frame, last_text
+from .subscriptions import Notifications
 from .websocket import AsyncWebsocketConsumer
 
 __all__ = ["NotificationConsumer", "Notifications", "as_text", "room_group"]

@@ -15,13 +15,13 @@ from ..codec import FrozenMessage
 from ..exceptions import ClientError, MisuseError
 from ..positions import Position
 from ..protocol import PROTOCOL, frames
-from ..spelling import LastSpelled
+from ..spelling import LastSpelled, frame_of, text_of
 from ..types import Event, Message, Scope, Send
 from .direct import Direct, direct_of
 from .passing import is_ours
 from .rooms import since_of
 from .sse import SENDING, AsyncSseConsumer
-from .subscriptions import Notifications, frame_of, text_of
+from .subscriptions import Notifications
 
 __all__ = ["NotificationHttpConsumer"]
 

@@ -1,28 +1,28 @@
-"""What all consumers of notifications share: who may get which, from where on, as which text.
+"""What all consumers of notifications share: who may get which, and from where on.
 
-How the text travels (WebSocket, server-sent events) is in `notification` and `notification_http`.
+How the text travels (WebSocket, server-sent events) is in `notification` and `notification_http`,
+and how it is spelled in `spelling`.
 """
 
 import logging
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
-from json import JSONEncoder
 from random import uniform
 from typing import Any, ClassVar
 
-from ..auth.identity import Identity, identity_of
+from ..auth.identity import Identity
 from ..auth.revocations import is_login_group
 from ..auth.rules import Action, Rule
-from ..auth.session import session_of
-from ..codec import FrozenMessage, plain
+from ..auth.session import identity_now
+from ..codec import FrozenMessage
 from ..exceptions import ConfigurationError, Forbidden, InvalidMessage, LayerClosed, Unauthorized
 from ..layers.results import Joined
 from ..legible import legible
 from ..limits.allowance import allowance_of
 from ..positions import Position
 from ..protocol import frames
-from ..spelling import LastSpelled, SpelledOnce
+from ..spelling import PUBLISHED_BY, as_text, frame_of, text_of
 from ..types import Message
 from ..users import user_group
 from .base import AsyncConsumer
@@ -30,71 +30,11 @@ from .handlers import awaitable, require_yes
 from .passing import is_ours
 from .rooms import captured_by_path, named_group, room_group
 
-__all__ = [
-    "PUBLISHED_BY",
-    "Notifications",
-    "as_text",
-    "frame_of",
-    "last_frame",
-    "last_text",
-    "text_of",
-]
+__all__ = ["Notifications"]
 
 logger = logging.getLogger("asgi_notify.notifications")
 
 _OF_A_USER = re.compile(r"user_(0|[1-9][0-9]*)")
-
-# Whose client has sent a message. Back ends may have a "user" in theirs, which is no client's
-# business.
-PUBLISHED_BY = "published_by"
-
-# Made once: json.dumps() makes an encoder at each call, if it is given options.
-_spell = JSONEncoder(allow_nan=False, default=plain).encode
-
-
-def as_text(data: object) -> str:
-    """The text frame that carries a notification's data: text as it is, anything else as JSON.
-
-    Values that JSON does not have, such as a date, are written as `plain` says.
-
-    Raises:
-        InvalidMessage: the data cannot be written as text or JSON.
-    """
-    try:
-        text = data if isinstance(data, str) else _spell(data)
-        if not text.isascii():
-            text.encode()  # raises for half of a surrogate pair, which UTF-8 cannot encode
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMessage(f"its data cannot be sent as text or JSON: {error}") from error
-    if text is not data:
-        frames.require_shallow(text)
-    return text
-
-
-# Shared by all connections of the process: all members of a group get the same message object,
-# and its frame is made once.
-frame_of = SpelledOnce(
-    lambda message: frames.notification(
-        message.group, message.position, message["data"], message.get(PUBLISHED_BY)
-    )
-)
-_texts = SpelledOnce(lambda message: as_text(message["data"]))
-
-
-def text_of(message: Message) -> str:
-    """What a client without the protocol gets, unless `Notifications.render` is overridden."""
-    data = message["data"]
-    if type(data) is str and data.isascii():  # what `as_text` would find, and most often is so
-        return data
-    # It is not worth remembering where the data is the text already, or where the message was
-    # sent to one channel, so that nobody else asks for it.
-    if isinstance(data, str) or not isinstance(message, FrozenMessage) or message.group is None:
-        return as_text(data)
-    return _texts(message)
-
-
-last_frame = LastSpelled(frame_of)
-last_text = LastSpelled(text_of)
 
 
 class Notifications(AsyncConsumer):
@@ -225,8 +165,7 @@ class Notifications(AsyncConsumer):
     @property
     def identity(self) -> Identity | None:
         """Who is on this connection, as far as anybody in front of this consumer knows."""
-        session = session_of(self.scope)
-        return identity_of(self.scope) if session is None else session.identity
+        return identity_now(self.scope)
 
     async def _require(self, action: Action, group: str) -> None:
         """Ask the rule, where there is one.

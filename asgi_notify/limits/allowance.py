@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from ..auth.identity import Identity, identity_of
-from ..auth.session import session_of
+from ..auth.identity import Identity
+from ..auth.session import identity_now, session_of
 from ..consumers.connection import Connection
 from ..consumers.observing import Observer
 from ..exceptions import Overloaded, TooManyRequests
@@ -172,8 +172,7 @@ class Allowance(Observer):
         Raises:
             TooManyRequests: the user has as many as one may have.
         """
-        session = session_of(scope)
-        identity = identity_of(scope) if session is None else session.identity
+        identity = identity_now(scope)
         if identity is not None and self._user is None:
             self._take(self._counters.users, identity.id)
             self._user = identity.id

@@ -14,6 +14,7 @@ from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from .. import django_support
+from ..asgi import header_values
 from ..exceptions import ConfigurationError, Forbidden
 from ..legible import legible
 from ..routing.base import as_app
@@ -127,7 +128,7 @@ class OriginValidator:
         if not self.guards(scope) or self.allows(scope):
             await self.inner(scope, receive, send)
             return
-        values = _values(scope, b"origin")
+        values = header_values(scope, b"origin")
         error = Forbidden(_sentence(values, self._option))
         place = legible(scope.get("path"))
         logger.warning(
@@ -145,7 +146,7 @@ class OriginValidator:
         """Whether a connection may pass; override it to ask more of one."""
         if self._allows_any:
             return True
-        origin = _parse_origin(_values(scope, b"origin"))
+        origin = _parse_origin(header_values(scope, b"origin"))
         return origin is not None and any(pattern.covers(origin) for pattern in self._patterns)
 
 
@@ -214,8 +215,10 @@ class SameOriginValidator(OriginValidator):
 
     def allows(self, scope: Scope) -> bool:
         """Whether a connection comes from no page, an own page, or an allowed one."""
-        origins = _values(scope, b"origin")
-        return not origins or super().allows(scope) or _is_own(origins, _values(scope, b"host"))
+        origins = header_values(scope, b"origin")
+        return (
+            not origins or super().allows(scope) or _is_own(origins, header_values(scope, b"host"))
+        )
 
 
 def _is_own(origins: list[str], hosts: list[str]) -> bool:
@@ -226,14 +229,6 @@ def _is_own(origins: list[str], hosts: list[str]) -> bool:
     if origin.scheme not in _PORTS:  # such as an extension, whose "host" is its name
         return False
     return origin.host == host.host and origin.port_for(origin) == host.port_for(origin)
-
-
-def _values(scope: Scope, name: bytes) -> list[str]:
-    return [
-        bytes(value).decode("latin-1")
-        for key, value in scope.get("headers", ())
-        if key.lower() == name
-    ]
 
 
 def _sentence(values: list[str], option: str) -> str:

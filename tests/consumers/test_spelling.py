@@ -25,8 +25,8 @@ from asgi_notify import (
     path,
 )
 from asgi_notify.codec import spelled
-from asgi_notify.consumers.subscriptions import as_text
 from asgi_notify.layers.base import BaseChannelLayer
+from asgi_notify.spelling import as_text
 from asgi_notify.testing import HttpCommunicator
 from tests.consumers.harness import connected
 from tests.consumers.streams import streaming, until
